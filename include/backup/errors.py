@@ -1,0 +1,223 @@
+"""Errors of the backup platform: one root, one base per area, named leaves.
+
+A message says what went wrong, with which object, and what to do next. It never holds a password.
+"""
+
+from __future__ import annotations
+
+
+class BackupError(Exception):
+    """Root of everything that the core raises on purpose."""
+
+    exit_code = 1
+
+
+class RetryWorthlessError(BackupError):
+    """Root of what stays wrong until a person changes something; a retry would only lose time."""
+
+
+# --- what a person wrote ---------------------------------------------------------------------------
+
+
+class PolicyError(RetryWorthlessError):
+    """Raised when the policy file is not acceptable; names the file, the line and what is allowed."""
+
+    exit_code = 2
+
+
+class SettingsError(RetryWorthlessError):
+    """Raised when airflow_settings.yaml is not acceptable; names the file and the line."""
+
+    exit_code = 2
+
+
+class ParameterError(RetryWorthlessError):
+    """Raised when a parameter of a run or a command is not acceptable."""
+
+    exit_code = 2
+
+
+class UnknownSourceError(ParameterError):
+    """Raised when the policy has no such source."""
+
+
+class UnknownTierError(ParameterError):
+    """Raised when a source has no such tier."""
+
+
+# --- child processes -------------------------------------------------------------------------------
+
+
+class CommandError(BackupError):
+    """Raised when a child process ends with another exit code than 0."""
+
+
+class CommandKilledError(CommandError):
+    """Raised when a child process was ended by a signal."""
+
+
+class ToolMissingError(RetryWorthlessError):
+    """Raised when a PostgreSQL tool of the needed version is not installed."""
+
+
+# --- the source database ---------------------------------------------------------------------------
+
+
+class SourceError(BackupError):
+    """Raised when the source database cannot be backed up."""
+
+
+class SourceUnreachableError(SourceError):
+    """Raised when no connection to the source can be made."""
+
+
+class SourceLoginError(SourceError, RetryWorthlessError):
+    """Raised when the source refuses user, password or database name."""
+
+
+class SourceTlsError(SourceError, RetryWorthlessError):
+    """Raised when the source's certificate is not trusted, expired, or TLS is refused."""
+
+
+class ClientTooOldError(SourceError, RetryWorthlessError):
+    """Raised when the installed pg_dump is older than the server."""
+
+
+class RoleCannotReadError(SourceError, RetryWorthlessError):
+    """Raised when the backup role cannot read everything, so that the dump would be partial."""
+
+
+class PoolerError(SourceError, RetryWorthlessError):
+    """Raised when the connection goes through a pooler that does not keep a session."""
+
+
+class SourceBusyError(SourceError):
+    """Raised when another backup of the same source is running."""
+
+
+class SourceLockedError(SourceError):
+    """Raised when pg_dump could not lock every table in time."""
+
+
+class TableRewrittenError(SourceError):
+    """Raised when a table was truncated or rewritten while the dump took its snapshot."""
+
+
+# --- staging ---------------------------------------------------------------------------------------
+
+
+class StagingError(BackupError):
+    """Raised when the staging folder is not in the state that a step needs."""
+
+
+class StagingFullError(StagingError):
+    """Raised when the staging disk has no room."""
+
+
+class StagingMissingError(StagingError, RetryWorthlessError):
+    """Raised when an earlier step's files are no longer there."""
+
+
+class StagingBusyError(StagingError):
+    """Raised when another process works on the same backup."""
+
+
+# --- the archive -----------------------------------------------------------------------------------
+
+
+class ArchiveError(BackupError):
+    """Raised when an archive does not hold what its manifest says."""
+
+
+class TruncatedMemberError(ArchiveError):
+    """Raised when a member ends before its end mark, its frame or its recorded length."""
+
+
+class MemberHashError(ArchiveError):
+    """Raised when a member's bytes differ from what the manifest recorded."""
+
+
+class MemberMissingError(ArchiveError):
+    """Raised when a member that the manifest or the table of contents names is not there."""
+
+
+class TocError(ArchiveError):
+    """Raised when toc.dat cannot be read, or does not fit the data members."""
+
+
+class FormatVersionError(ArchiveError, RetryWorthlessError):
+    """Raised when a manifest or a proof was written by a version that this one does not know."""
+
+
+class ManifestError(ArchiveError):
+    """Raised when a manifest is not valid JSON or lacks a field."""
+
+
+# --- the store -------------------------------------------------------------------------------------
+
+
+class StoreError(BackupError):
+    """Raised when the object store does not do what was asked."""
+
+
+class StoreUnreachableError(StoreError):
+    """Raised when the object store does not answer."""
+
+
+class BucketMissingError(StoreError, RetryWorthlessError):
+    """Raised when the bucket does not exist."""
+
+
+class StoreDeniedError(StoreError, RetryWorthlessError):
+    """Raised when the store refuses the credentials, or refuses them this operation."""
+
+
+class KmsKeyError(StoreError, RetryWorthlessError):
+    """Raised when the KMS key does not exist or is not enabled."""
+
+
+class ObjectMissingError(StoreError):
+    """Raised when an object is not there."""
+
+
+class ObjectShortError(StoreError):
+    """Raised when an object has another size than its manifest says."""
+
+
+class ObjectExistsError(StoreError, RetryWorthlessError):
+    """Raised when an object is already there with other content."""
+
+
+class ObjectDiffersError(StoreError):
+    """Raised when what the store says of an object differs from its manifest."""
+
+
+class BackupMissingError(StoreError, RetryWorthlessError):
+    """Raised when no backup has this id."""
+
+
+class ArchiveWithoutManifestError(BackupMissingError):
+    """Raised when an archive has no manifest, so that it does not count as a backup."""
+
+
+class ManifestWithoutArchiveError(StoreError):
+    """Raised when a manifest's archive is gone."""
+
+
+# --- proof -----------------------------------------------------------------------------------------
+
+
+class ScratchError(BackupError):
+    """Raised when the scratch server cannot be made or does not start."""
+
+
+class RestoreError(BackupError):
+    """Raised when pg_restore fails or the target is not fit."""
+
+
+class ProofFailedError(BackupError, RetryWorthlessError):
+    """Raised when a restored backup differs from what the dump read."""
+
+
+class RunRefusedError(RetryWorthlessError):
+    """Raised when a run is a backfill, or an old run that was cleared and has no backup to look at."""
