@@ -215,7 +215,7 @@ class RestoreError(BackupError):
     """Raised when pg_restore fails or the target is not fit."""
 
 
-class ProofFailedError(BackupError, RetryWorthlessError):
+class ProofFailedError(RetryWorthlessError):
     """Raised when a restored backup differs from what the dump read."""
 
 
