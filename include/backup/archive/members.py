@@ -1,0 +1,192 @@
+"""Members of an archive: read, check, hash and compress one file of a dump in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from backports import zstd
+
+from include.backup.errors import TruncatedMemberError
+
+CHUNK_BYTES = 1 << 20
+STORED_CHUNK_BYTES = 1 << 18
+# pg_dump ends the COPY stream of a table with these bytes; a member without them was cut short.
+DATA_TRAILER = b"\\.\n\n\n"
+_QUEUE_CHUNKS = 8
+
+
+class Compression(StrEnum):
+    """How a member's bytes are stored."""
+
+    NONE = "none"
+    ZSTD = "zstd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberFacts:
+    """What reading a member once told: lengths in bytes, hashes as lower-case hex.
+
+    ``rows`` and ``content_sha256`` are there for table data only; the content is the COPY stream without
+    its end mark, which is what ``COPY … TO STDOUT`` of the restored table gives again.
+    """
+
+    stored_length: int
+    stored_sha256: str
+    length: int
+    sha256: str
+    rows: int | None = None
+    content_sha256: str | None = None
+
+
+def chunks_of(stored: BinaryIO, size: int = STORED_CHUNK_BYTES) -> Iterator[bytes]:
+    """Yield the stream's bytes in chunks."""
+    while chunk := stored.read(size):
+        yield chunk
+
+
+def uncompressed(stored: Iterable[bytes], compression: Compression, *, name: str) -> Iterator[bytes]:
+    """Yield a member's content in chunks of at most CHUNK_BYTES.
+
+    Raises TruncatedMemberError when the last zstd frame has no end: the zstd library alone would hand
+    out the rows before the cut without a word. pg_dump 17 writes an empty large object as 0 bytes.
+    """
+    if compression is Compression.NONE:
+        yield from stored
+        return
+    frame = zstd.ZstdDecompressor()
+    between_frames = True
+    for chunk in stored:
+        data = chunk
+        while data or not (frame.needs_input or between_frames):
+            between_frames = False
+            piece = frame.decompress(data, CHUNK_BYTES)
+            data = b""
+            if piece:
+                yield piece
+            if frame.eof:
+                data = frame.unused_data
+                frame = zstd.ZstdDecompressor()
+                between_frames = True
+    if not between_frames:
+        raise TruncatedMemberError(
+            f"member {name} ends inside a zstd frame; it was cut short, use another backup"
+        )
+
+
+def inspect(stored: Iterable[bytes], *, name: str, compression: Compression, table_data: bool) -> MemberFacts:
+    """Read a member once and return what it holds.
+
+    Raises TruncatedMemberError when table data has no end mark or a zstd frame has no end.
+    """
+    stored_hash = _Counted(hashlib.sha256())
+    facts = _content_facts(
+        uncompressed(stored_hash.passing(stored), compression, name=name), name=name, table_data=table_data
+    )
+    return MemberFacts(stored_length=stored_hash.length, stored_sha256=stored_hash.hexdigest(), **facts)
+
+
+def compress_file(source: Path, target: Path, *, level: int, threads: int, table_data: bool) -> MemberFacts:
+    """Write ``source`` to ``target`` as one zstd frame and return the facts of the new member."""
+    parameters: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: level,
+        zstd.CompressionParameter.checksum_flag: 1,
+        zstd.CompressionParameter.nb_workers: threads if threads > 1 else 0,
+    }
+    compressor = zstd.ZstdCompressor(options=parameters)
+    stored_hash = _Counted(hashlib.sha256())
+    with source.open("rb") as raw, target.open("wb") as stored:
+
+        def compressing() -> Iterator[bytes]:
+            for chunk in chunks_of(raw, CHUNK_BYTES):
+                stored.write(stored_hash.add(compressor.compress(chunk)))
+                yield chunk
+            stored.write(stored_hash.add(compressor.flush()))
+
+        facts = _content_facts(compressing(), name=source.name, table_data=table_data)
+    return MemberFacts(stored_length=stored_hash.length, stored_sha256=stored_hash.hexdigest(), **facts)
+
+
+def without_trailer(content: Iterable[bytes], *, name: str) -> Iterator[bytes]:
+    """Yield a table's COPY stream without pg_dump's end mark.
+
+    Raises TruncatedMemberError when the end mark is missing: pg_restore loads such a member with exit
+    code 0 and only a part of the rows.
+    """
+    held = b""
+    for chunk in content:
+        data = held + chunk if held else chunk
+        if len(data) > len(DATA_TRAILER):
+            yield data[: -len(DATA_TRAILER)]
+        held = data[-len(DATA_TRAILER) :]
+    if held != DATA_TRAILER:
+        raise TruncatedMemberError(f"table data {name} has no end mark; it was cut short, use another backup")
+
+
+def _content_facts(content: Iterable[bytes], *, name: str, table_data: bool) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    length = rows = 0
+    with _InBackground(digest.update) as update:
+        stripped = without_trailer(content, name=name) if table_data else content
+        for chunk in stripped:
+            update(chunk)
+            length += len(chunk)
+            if table_data:
+                rows += chunk.count(b"\n")
+    if not table_data:
+        return {"length": length, "sha256": digest.hexdigest()}
+    whole = digest.copy()
+    whole.update(DATA_TRAILER)
+    return {
+        "length": length + len(DATA_TRAILER),
+        "sha256": whole.hexdigest(),
+        "rows": rows,
+        "content_sha256": digest.hexdigest(),
+    }
+
+
+class _Counted:
+    """A hash that also counts its bytes."""
+
+    def __init__(self, digest: Any) -> None:
+        self._digest = digest
+        self.length = 0
+
+    def add(self, chunk: bytes) -> bytes:
+        self._digest.update(chunk)
+        self.length += len(chunk)
+        return chunk
+
+    def passing(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield self.add(chunk)
+
+    def hexdigest(self) -> str:
+        return str(self._digest.hexdigest())
+
+
+class _InBackground:
+    """Hand chunks to a function in a second thread: hashing releases the interpreter's lock."""
+
+    def __init__(self, consume: Callable[[bytes], object]) -> None:
+        self._consume = consume
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUE_CHUNKS)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Callable[[bytes], None]:
+        self._thread.start()
+        return self._queue.put
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (chunk := self._queue.get()) is not None:
+            self._consume(chunk)

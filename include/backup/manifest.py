@@ -1,0 +1,189 @@
+"""The manifest: the small JSON object beside an archive that says what it holds. No manifest, no backup."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.backup.archive.members import Compression
+from include.backup.errors import ArchiveError, MemberMissingError
+from include.backup.records import from_json, to_json
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableData:
+    """One TABLE DATA entry of the dump: the unit in which rows are counted and compared."""
+
+    dump_id: int
+    schema: str
+    table: str
+    copy_statement: str
+    rows: int
+    content_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member of the tar. ``offset`` is where its bytes begin; lengths in bytes, hashes in hex."""
+
+    name: str
+    offset: int
+    stored_length: int
+    stored_sha256: str
+    length: int
+    sha256: str
+    compression: Compression
+    table_data: TableData | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveObject:
+    """The object in the store. ``checksum`` is S3's composite SHA-256 (base64, then the number of parts)."""
+
+    key: str
+    size: int
+    part_size: int
+    checksum: str
+    storage_class: str
+    encryption: str
+    kms_key_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """The run that took the backup. ``run_after`` is when it was due, not when the data was read."""
+
+    dag_id: str
+    run_id: str
+    run_after: datetime
+    triggered_by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFacts:
+    """The deploy that a pre-deployment backup guards."""
+
+    name: str
+    git_sha: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFacts:
+    """When the data was read: ``time`` is not after the snapshot, the LSNs lie before and after it."""
+
+    time: datetime
+    lsn_before: str
+    lsn_after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """An extension of the source; ``conditions`` maps configuration tables to pg_extension.extcondition."""
+
+    name: str
+    version: str
+    schema: str
+    conditions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """The source server and database, as a restore has to rebuild them."""
+
+    version: str
+    major: int
+    system_identifier: str | None
+    database: str
+    owner: str
+    encoding: str
+    locale_provider: str
+    collate: str
+    ctype: str
+    collation_version: str | None
+    other_databases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fits:
+    """What the archive can be restored with."""
+
+    pg_restore_minimum: int
+    server_majors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything known about one backup."""
+
+    backup_id: str
+    source: str
+    tier: str
+    kind: str
+    created_at: datetime
+    run: RunFacts
+    release: ReleaseFacts | None
+    snapshot: SnapshotFacts
+    server: ServerFacts
+    pg_dump_version: str
+    session: Mapping[str, str]
+    extensions: tuple[Extension, ...]
+    roles: tuple[str, ...]
+    role_passwords: bool
+    invalid_indexes: tuple[str, ...]
+    excluded_schemas: tuple[str, ...]
+    excluded_tables: tuple[str, ...]
+    toc_version: str
+    toc_entries: int
+    fits: Fits
+    archive: ArchiveObject
+    members: tuple[Member, ...]
+    durations: Mapping[str, float]
+    proof_level: str
+
+    @property
+    def rows(self) -> int:
+        return sum(item.rows for item in self.table_data)
+
+    @property
+    def table_data(self) -> tuple[TableData, ...]:
+        return tuple(member.table_data for member in self.members if member.table_data is not None)
+
+    @property
+    def uncompressed_bytes(self) -> int:
+        return sum(member.length for member in self.members)
+
+    def member(self, name: str) -> Member:
+        """Return the member of that name; raises MemberMissingError."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise MemberMissingError(f"backup {self.backup_id} has no member {name}; its manifest is damaged")
+
+    def to_json(self) -> bytes:
+        """Return the manifest as JSON."""
+        return to_json(self, format_version=FORMAT_VERSION)
+
+
+def read_manifest(content: bytes, *, name: str) -> Manifest:
+    """Read a manifest and check that its members lie side by side within the archive.
+
+    Raises FormatVersionError, ManifestError or ArchiveError, each naming the object.
+    """
+    manifest = from_json(Manifest, content, format_version=FORMAT_VERSION, name=name)
+    end = 0
+    for member in manifest.members:
+        if member.offset < end or member.stored_length < 0:
+            raise ArchiveError(f"{name}: member {member.name} overlaps another; the manifest is damaged")
+        end = member.offset + member.stored_length
+    if end > manifest.archive.size:
+        raise ArchiveError(f"{name}: the members do not fit into the archive's {manifest.archive.size} bytes")
+    return manifest
+
+
+def fingerprint(content: bytes) -> str:
+    """Return the SHA-256 of a manifest's bytes, by which a proof names what it proved."""
+    return hashlib.sha256(content).hexdigest()
