@@ -1,0 +1,75 @@
+## make demo         install, start everything, run a daily backup, print what it proved
+## make down         stop everything that demo or up started
+## make up           start everything, run nothing
+## make status       what runs, and where
+## make test         lint, types and every test (installs what it needs)
+##
+## make unit         tests without Airflow and servers
+## make dags         tests of the DAG files
+## make integration  tests against real servers
+## make lint         ruff, formatting, spelling
+## make type         mypy --strict
+## make bench        measure against pg_dump, gzip | psql and the strategy's script
+## make install      only make .venv
+## make lock         resolve requirements*.txt into the lock files anew
+## make clean        remove caches, .venv and the stopped stacks' state
+##
+## PORT_BASE=6500    a second stack beside the first (default 6400: four ports from there)
+## SAMPLE_MB=100     size of the sample database
+## PYTHON=python3    the Python (3.11 to 3.13) that .venv is made of
+
+PYTHON ?= python3
+PORT_BASE ?= 6400
+SAMPLE_MB ?= 100
+export PORT_BASE SAMPLE_MB
+
+VENV_PYTHON := .venv/bin/python
+LOCAL := $(VENV_PYTHON) -m include.local
+PYTEST := $(VENV_PYTHON) -m pytest
+ifdef CI
+PYTEST += -p tests.plugins.no_skips
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up down status test unit dags integration lint type bench lock clean
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+
+install:
+	@$(PYTHON) scripts/bootstrap.py
+
+demo: install
+	@$(LOCAL) demo
+
+up: install
+	@$(LOCAL) up
+
+down: install
+	@$(LOCAL) down
+
+status: install
+	@$(LOCAL) status
+
+test: lint type
+	$(PYTEST) tests --ignore=tests/benchmarks
+
+unit dags integration: install
+	$(PYTEST) tests/$@
+
+lint: install
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m codespell_lib
+
+type: install
+	$(VENV_PYTHON) -m mypy
+
+bench: install
+	$(VENV_PYTHON) -m tests.benchmarks
+
+lock: install
+	$(VENV_PYTHON) scripts/lock.py
+
+clean:
+	@$(PYTHON) scripts/clean.py
