@@ -1,0 +1,1 @@
+"""PostgreSQL: its tools, servers, sessions, locks and dump format."""
