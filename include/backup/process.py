@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -22,19 +24,24 @@ from include.backup.errors import CommandError, CommandKilledError, ToolMissingE
 
 LineHandler = Callable[[str], None]
 KEPT_LINES = 40
+SHOWN_LINES = 8
 TERM_GRACE_SECONDS = 3.0
+POLL_SECONDS = 0.02
+SETPRIV_EXEC_FAILED = (126, 127)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """One child process: its argv, and what is added to a minimal environment.
 
-    Secrets go into ``environment``, which is never logged; ``argv`` is.
+    Secrets go into ``environment``, which is never logged; ``argv`` is. ``folder`` is where it runs: another
+    ``user`` may not be able to enter this process's own.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     user: str | None = None
+    folder: Path | None = None
 
     @property
     def name(self) -> str:
@@ -56,7 +63,7 @@ class Runner:
     def __init__(self, *, log: logging.Logger | None = None) -> None:
         self._log = log or logging.getLogger(__name__)
         self._children: set[subprocess.Popen[str]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._killed = False
 
     def run(
@@ -71,45 +78,49 @@ class Runner:
 
         Raises CommandError with the last lines, CommandKilledError when a signal ended the child.
         """
-        self._log.info("running %s", " ".join(command.argv))
+        self._log.info("running %s", shlex.join(command.argv))
         started = time.monotonic()
-        kept: list[str] = []
+        kept: deque[str] = deque(maxlen=KEPT_LINES)
         with _output(stdout) as output:
             child = self._start(command, output, stdin)
             try:
                 for line in _lines(child):
-                    kept = [*kept[-KEPT_LINES + 1 :], line]
+                    kept.append(line)
                     if on_line is not None:
                         on_line(line)
                 code = child.wait()
             except BaseException:
                 _end(child)
+                child.wait()
                 raise
             finally:
                 with self._lock:
                     self._children.discard(child)
         if code < 0 or self._killed:
-            raise CommandKilledError(f"{command.name} was ended by signal {-code}; retry the task")
+            raise CommandKilledError(f"{command.name} was ended {_by(code)}; retry the task")
         if code != 0:
-            tail = "\n".join(kept[-8:]) or "it printed nothing"
-            raise CommandError(f"{command.name} ended with exit code {code}: {tail}")
+            _refuse(command, code, kept)
         return Completed(command=command, seconds=time.monotonic() - started, lines=tuple(kept))
 
     def kill(self) -> None:
-        """End every living child; ``run`` then raises CommandKilledError."""
+        """End every living child, and let no other start; ``run`` then raises CommandKilledError.
+
+        Safe in a signal handler that interrupted ``run`` in the same thread.
+        """
         self._killed = True
         with self._lock:
             children = list(self._children)
         for child in children:
             _end(child)
 
-    def _start(
-        self, command: Command, output: IO[bytes] | None, stdin: IO[bytes] | None
-    ) -> subprocess.Popen[str]:
+    def _start(self, command: Command, output: IO[bytes] | None, stdin: IO[bytes] | None) -> subprocess.Popen[str]:
+        if self._killed:
+            raise CommandKilledError(f"{command.name} was not started, as the run was ended; retry the task")
         try:
             child = subprocess.Popen(
                 dying_with_parent(command),
                 env=minimal_environment(command.environment),
+                cwd=command.folder,
                 stdin=stdin or subprocess.DEVNULL,
                 stdout=output or subprocess.PIPE,
                 stderr=subprocess.PIPE if output else subprocess.STDOUT,
@@ -131,50 +142,75 @@ def dying_with_parent(command: Command, *, signal_name: str = "TERM") -> tuple[s
     >>> dying_with_parent(Command(argv=("pg_dump", "-Fd")))
     ('setpriv', '--pdeathsig', 'TERM', '--', 'pg_dump', '-Fd')
     """
-    user = (
-        () if command.user is None else ("--reuid", command.user, "--regid", command.user, "--clear-groups")
-    )
-    return ("setpriv", *user, "--pdeathsig", signal_name, "--", *command.argv)
+    return ("setpriv", *become(command.user), "--pdeathsig", signal_name, "--", *command.argv)
 
 
-def _become(user: str | None) -> tuple[str, ...]:
+def become(user: str | None) -> tuple[str, ...]:
+    """Return setpriv's options for another user, by number: no group need have the user's name."""
     if user is None:
         return ()
-    entry = pwd.getpwnam(user)
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise ToolMissingError(f"there is no user {user!r} on this machine; create it and retry") from error
     return ("--reuid", str(entry.pw_uid), "--regid", str(entry.pw_gid), "--clear-groups")
 
 
 def minimal_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return PATH and locale of this process plus ``extra``; nothing else reaches a child."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-    return {**kept, **extra}
+    """Return PATH and TZ of this process, an English UTF-8 locale, and ``extra``; a child sees nothing else.
+
+    The locale is fixed because children's lines are read, and PostgreSQL translates them.
+    """
+    kept = {name: os.environ[name] for name in ("PATH", "TZ") if name in os.environ}
+    return {"LC_ALL": "C.UTF-8", **kept, **extra}
 
 
-def _lines(child: subprocess.Popen[str]) -> Iterable[str]:
+def _lines(child: subprocess.Popen[str]) -> Iterator[str]:
     stream = child.stderr or child.stdout
     if stream is None:
         return
-    for line in stream:
-        yield line.rstrip("\n")
+    with stream:
+        for line in stream:
+            yield line.rstrip("\n")
+
+
+def _refuse(command: Command, code: int, kept: deque[str]) -> None:
+    tail = "\n".join(list(kept)[-SHOWN_LINES:]) or "it printed nothing"
+    if code in SETPRIV_EXEC_FAILED and tail.startswith("setpriv: failed to execute"):
+        raise ToolMissingError(f"{command.argv[0]} cannot be run ({tail}); install it and retry")
+    raise CommandError(f"{command.name} ended with exit code {code}: {tail}")
+
+
+def _by(code: int) -> str:
+    return f"by signal {-code}" if code < 0 else "by this process"
 
 
 def _end(child: subprocess.Popen[str]) -> None:
     with suppress(ProcessLookupError):
         child.terminate()
-    try:
-        child.wait(timeout=TERM_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    if not _ends_within(child, TERM_GRACE_SECONDS):
+        with suppress(ProcessLookupError):
+            child.kill()
+        _ends_within(child, TERM_GRACE_SECONDS)
 
 
-class _output:  # noqa: N801 - a context manager that reads as a function
-    def __init__(self, path: Path | None) -> None:
-        self._file: IO[bytes] | None = None if path is None else path.open("wb")
+def _ends_within(child: subprocess.Popen[str], seconds: float) -> bool:
+    """Wait without reaping: Popen.wait takes a lock that an interrupted wait in the same thread holds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        time.sleep(POLL_SECONDS)
+    return False
 
-    def __enter__(self) -> IO[bytes] | None:
-        return self._file
 
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+@contextmanager
+def _output(path: Path | None) -> Iterator[IO[bytes] | None]:
+    if path is None:
+        yield None
+        return
+    with path.open("wb") as file:
+        yield file
