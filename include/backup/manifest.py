@@ -50,7 +50,7 @@ class ArchiveObject:
     checksum: str
     storage_class: str
     encryption: str
-    kms_key_id: str | None
+    kms_key_arn: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +108,21 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DumpFacts:
+    """What the manifest needs to know of the dump; written into staging before the dump is published."""
+
+    snapshot: SnapshotFacts
+    server: ServerFacts
+    pg_dump_version: str
+    session: Mapping[str, str]
+    extensions: tuple[Extension, ...]
+    roles: tuple[str, ...]
+    role_passwords: bool
+    invalid_indexes: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
     """What the archive can be restored with."""
 
@@ -126,14 +141,7 @@ class Manifest:
     created_at: datetime
     run: RunFacts
     release: ReleaseFacts | None
-    snapshot: SnapshotFacts
-    server: ServerFacts
-    pg_dump_version: str
-    session: Mapping[str, str]
-    extensions: tuple[Extension, ...]
-    roles: tuple[str, ...]
-    role_passwords: bool
-    invalid_indexes: tuple[str, ...]
+    dump: DumpFacts
     excluded_schemas: tuple[str, ...]
     excluded_tables: tuple[str, ...]
     toc_version: str

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from backports import zstd
 
@@ -45,7 +45,7 @@ class MemberFacts:
     content_sha256: str | None = None
 
 
-def chunks_of(stored: BinaryIO, size: int = STORED_CHUNK_BYTES) -> Iterator[bytes]:
+def chunks_of(stored: IO[bytes], size: int = STORED_CHUNK_BYTES) -> Iterator[bytes]:
     """Yield the stream's bytes in chunks."""
     while chunk := stored.read(size):
         yield chunk
@@ -75,9 +75,7 @@ def uncompressed(stored: Iterable[bytes], compression: Compression, *, name: str
                 frame = zstd.ZstdDecompressor()
                 between_frames = True
     if not between_frames:
-        raise TruncatedMemberError(
-            f"member {name} ends inside a zstd frame; it was cut short, use another backup"
-        )
+        raise TruncatedMemberError(f"member {name} ends inside a zstd frame; it was cut short, use another backup")
 
 
 def inspect(stored: Iterable[bytes], *, name: str, compression: Compression, table_data: bool) -> MemberFacts:

@@ -19,7 +19,10 @@ DIRECTORY_FORMAT = 5
 KNOWN_VERSIONS = ((1, 14), (1, 15), (1, 16))
 # The oldest pg_restore that reads each archive version.
 PG_RESTORE_MINIMUM = {(1, 14): 12, (1, 15): 16, (1, 16): 17}
-_COPY = re.compile(r"COPY (?P<target>.+?) (?P<columns>\(.*\) )?FROM stdin;\s*$", re.DOTALL)
+_IDENTIFIER = r'(?:"(?:[^"]|"")*"|[^\s".(]+)'
+_COPY = re.compile(
+    rf"COPY (?P<target>{_IDENTIFIER}(?:\.{_IDENTIFIER})?) +(?P<columns>\(.*\) )?FROM stdin;\s*$", re.DOTALL
+)
 _SETVAL = re.compile(
     r"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d+), (?P<called>true|false)\);"
 )
@@ -123,9 +126,7 @@ def read_toc(content: bytes) -> Toc:
     try:
         return _Reader(BytesIO(content)).toc()
     except (IndexError, ValueError, EOFError) as error:
-        raise TocError(
-            f"toc.dat cannot be read ({error}); the dump is damaged, use another backup"
-        ) from error
+        raise TocError(f"toc.dat cannot be read ({error}); the dump is damaged, use another backup") from error
 
 
 class _Reader:

@@ -1,0 +1,53 @@
+"""The README inside each archive: how to restore it on the day when this project is gone."""
+
+from __future__ import annotations
+
+from include.backup.manifest import DumpFacts
+
+_TEXT = """\
+Backup {backup_id}
+database {database}, PostgreSQL {server_version}, encoding {encoding}
+dumped by pg_dump {pg_dump_version} at {time} (UTC)
+
+This is a plain tar file. It holds
+  globals.sql        roles, memberships and role settings (pg_dumpall --globals-only)
+  dump/              a dump in pg_dump's directory format; data files end in .zst (zstd)
+
+To restore it with nothing but tar, zstd and PostgreSQL's own tools (pg_restore {pg_restore_minimum} or newer):
+
+  tar -xf {backup_id}.tar
+  psql -d postgres -f globals.sql        # roles that exist already give an error each: harmless
+  createdb -T template0 -E {encoding} restored
+  pg_restore --jobs=4 --dbname=restored dump
+
+pg_restore 16 and newer reads the .zst files as they are. An older pg_restore, or one that was built
+without zstd, needs them unpacked first. pg_dump writes an empty large object as an empty file, which zstd
+refuses, so leave those out and give them their name by hand:
+
+  find dump -name '*.zst' -size +0 -exec zstd -d -q --rm {{}} +
+  find dump -name '*.zst' -size 0 -exec sh -c 'mv "$1" "${{1%.zst}}"' _ {{}} ';'
+
+Roles{role_passwords}
+Extensions of the source: {extensions}
+"""
+
+
+def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int) -> bytes:
+    """Return the text of README.txt."""
+    extensions = ", ".join(f"{item.name} {item.version}" for item in facts.extensions) or "none"
+    passwords = (
+        " are dumped with their passwords (as hashes)."
+        if facts.role_passwords
+        else " are dumped without passwords: the backup role may not read them. Set new ones."
+    )
+    return _TEXT.format(
+        backup_id=backup_id,
+        database=facts.server.database,
+        server_version=facts.server.version,
+        encoding=facts.server.encoding,
+        pg_dump_version=facts.pg_dump_version,
+        time=facts.snapshot.time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        pg_restore_minimum=pg_restore_minimum,
+        role_passwords=passwords,
+        extensions=extensions,
+    ).encode()

@@ -1,0 +1,209 @@
+"""Upload an archive in parts: parallel, checksummed, resumed after a kill, in bounded memory."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+from botocore.exceptions import ClientError
+
+from include.backup.archive.tar import TarLayout
+from include.backup.errors import ObjectExistsError
+from include.backup.store import Encryption, ObjectStore, tagging
+
+MAXIMUM_PARTS = 10_000
+READ_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadPlan:
+    """What is uploaded where; sizes in bytes."""
+
+    key: str
+    layout: TarLayout
+    part_size: int
+    concurrency: int
+    encryption: Encryption
+    storage_class: str
+    tags: Mapping[str, str]
+
+    @property
+    def parts(self) -> int:
+        return max(1, -(-self.layout.size // self.part_size))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """The finished object: S3's composite checksum, and how many parts an earlier try had sent."""
+
+    checksum: str
+    parts: int
+    resumed_parts: int
+
+
+def part_size_for(size: int, wanted: int) -> int:
+    """Return the part size that keeps an object of ``size`` bytes within S3's 10,000 parts.
+
+    >>> part_size_for(10 * 2**30, 16 * 2**20) == 16 * 2**20
+    True
+    >>> part_size_for(2**40, 16 * 2**20)
+    115343360
+    """
+    mebibyte = 1 << 20
+    needed = -(-size // (MAXIMUM_PARTS - 100))
+    return max(wanted, -(-needed // mebibyte) * mebibyte)
+
+
+def upload(store: ObjectStore, plan: UploadPlan, *, progress: Callable[[int], None]) -> Uploaded:
+    """Upload the layout's bytes; ``progress`` gets the bytes of each finished part.
+
+    Unfinished uploads of the same key are resumed where their parts have the right checksum; all others
+    are aborted, so that a killed try leaves nothing to pay for.
+    Raises ObjectExistsError when another writer made the object meanwhile.
+    """
+    upload_id, stored = _resume(store, plan)
+    if upload_id is None:
+        upload_id = _begin(store, plan)
+    sender = _Sender(store, plan, upload_id, stored, progress)
+    with ThreadPoolExecutor(plan.concurrency, thread_name_prefix="part") as pool:
+        parts = list(pool.map(sender.send, range(1, plan.parts + 1)))
+    _complete(store, plan, upload_id, parts)
+    return Uploaded(
+        checksum=composite([base64.b64decode(part["ChecksumSHA256"]) for part in parts]),
+        parts=len(parts),
+        resumed_parts=sender.resumed,
+    )
+
+
+def composite(digests: list[bytes]) -> str:
+    """Return S3's checksum of a multipart object: the SHA-256 of the parts' SHA-256, and their number."""
+    return f"{base64.b64encode(hashlib.sha256(b''.join(digests)).digest()).decode()}-{len(digests)}"
+
+
+def checksum_of(plan: UploadPlan) -> str:
+    """Return the composite checksum that the plan's bytes have, without sending them."""
+
+    def digest(number: int) -> bytes:
+        view = plan.layout.open(number * plan.part_size, plan.part_size)
+        return base64.b64decode(_sha256(cast(IO[bytes], io.BufferedReader(view, READ_BUFFER_BYTES))))
+
+    with ThreadPoolExecutor(plan.concurrency, thread_name_prefix="hash") as pool:
+        return composite(list(pool.map(digest, range(plan.parts))))
+
+
+def abort_unfinished(store: ObjectStore, key: str, *, keep: str | None = None) -> int:
+    """Abort unfinished uploads of a key but ``keep``; return how many there were."""
+    aborted = 0
+    for upload_id in _unfinished(store, key):
+        if upload_id != keep:
+            with store.errors(key, "abort an unfinished upload of"):
+                store.s3.abort_multipart_upload(Bucket=store.bucket, Key=key, UploadId=upload_id)
+            aborted += 1
+    return aborted
+
+
+class _Sender:
+    def __init__(
+        self,
+        store: ObjectStore,
+        plan: UploadPlan,
+        upload_id: str,
+        stored: Mapping[int, dict[str, Any]],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._upload_id = upload_id
+        self._stored = stored
+        self._progress = progress
+        self._lock = threading.Lock()
+        self.resumed = 0
+
+    def send(self, number: int) -> dict[str, Any]:
+        """Send one part, or recognise the one that is there; return its entry for the completion."""
+        view = self._plan.layout.open((number - 1) * self._plan.part_size, self._plan.part_size)
+        length = len(view)
+        body = cast(IO[bytes], io.BufferedReader(view, READ_BUFFER_BYTES))
+        checksum = _sha256(body)
+        there = self._stored.get(number)
+        if there and there.get("ChecksumSHA256") == checksum and there["Size"] == length:
+            etag = there["ETag"]
+            with self._lock:
+                self.resumed += 1
+        else:
+            body.seek(0)
+            with self._store.errors(self._plan.key, "upload a part of"):
+                etag = self._store.s3.upload_part(
+                    Bucket=self._store.bucket,
+                    Key=self._plan.key,
+                    UploadId=self._upload_id,
+                    PartNumber=number,
+                    Body=body,
+                    ContentLength=length,
+                    ChecksumSHA256=checksum,
+                )["ETag"]
+        with self._lock:
+            self._progress(length)
+        return {"PartNumber": number, "ETag": etag, "ChecksumSHA256": checksum}
+
+
+def _resume(store: ObjectStore, plan: UploadPlan) -> tuple[str | None, dict[int, dict[str, Any]]]:
+    unfinished = sorted(_unfinished(store, plan.key))
+    if not unfinished:
+        return None, {}
+    abort_unfinished(store, plan.key, keep=unfinished[0])
+    with store.errors(plan.key, "list the parts of"):
+        pages = store.s3.get_paginator("list_parts").paginate(Bucket=store.bucket, Key=plan.key, UploadId=unfinished[0])
+        parts = {part["PartNumber"]: dict(part) for page in pages for part in page.get("Parts", [])}
+    return unfinished[0], parts
+
+
+def _unfinished(store: ObjectStore, key: str) -> list[str]:
+    with store.errors(key, "list unfinished uploads of"):
+        pages = store.s3.get_paginator("list_multipart_uploads").paginate(Bucket=store.bucket, Prefix=key)
+        return [item["UploadId"] for page in pages for item in page.get("Uploads", []) if item["Key"] == key]
+
+
+def _begin(store: ObjectStore, plan: UploadPlan) -> str:
+    with store.errors(plan.key, "begin the upload of"):
+        answer = store.s3.create_multipart_upload(
+            Bucket=store.bucket,
+            Key=plan.key,
+            ChecksumAlgorithm="SHA256",
+            ContentType="application/x-tar",
+            StorageClass=plan.storage_class,  # type: ignore[arg-type]
+            Tagging=tagging(plan.tags),
+            **plan.encryption.arguments(),
+        )
+    return answer["UploadId"]
+
+
+def _complete(store: ObjectStore, plan: UploadPlan, upload_id: str, parts: list[dict[str, Any]]) -> None:
+    with store.errors(plan.key, "complete"):
+        try:
+            store.s3.complete_multipart_upload(
+                Bucket=store.bucket,
+                Key=plan.key,
+                UploadId=upload_id,
+                MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                IfNoneMatch="*",
+            )
+        except ClientError as error:
+            if error.response["Error"].get("Code") not in {"PreconditionFailed", "412"}:
+                raise
+            raise ObjectExistsError(
+                f"{store.url(plan.key)} was written by another run meanwhile; it was left as it is"
+            ) from error
+
+
+def _sha256(body: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := body.read(READ_BUFFER_BYTES):
+        digest.update(chunk)
+    return base64.b64encode(digest.digest()).decode()

@@ -1,0 +1,44 @@
+"""Verification queries on a restored copy: include/sql/checks/common and include/sql/checks/<source>.
+
+Each file holds one SELECT that returns the violations, so that no row means passed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from include.backup.proof.record import CheckResult, Difference
+
+CHECKS = Path(__file__).resolve().parents[2] / "sql" / "checks"
+SHOWN = 3
+
+
+def run_checks(
+    connection: psycopg.Connection[dict[str, Any]], source: str, *, folder: Path = CHECKS
+) -> tuple[CheckResult, ...]:
+    """Run all queries, read-only, as the session's role."""
+    files = sorted((folder / "common").glob("*.sql")) + sorted((folder / source).glob("*.sql"))
+    return tuple(_run(connection, path) for path in files)
+
+
+def failures(results: tuple[CheckResult, ...]) -> tuple[Difference, ...]:
+    """Return failed checks as differences."""
+    return tuple(
+        Difference(what="check", name=result.name, detail=result.detail) for result in results if not result.passed
+    )
+
+
+def _run(connection: psycopg.Connection[dict[str, Any]], path: Path) -> CheckResult:
+    name = f"{path.parent.name}/{path.stem}"
+    try:
+        with connection.transaction():
+            connection.execute("SET TRANSACTION READ ONLY")
+            rows = connection.execute(path.read_bytes()).fetchmany(SHOWN)
+    except psycopg.Error as error:
+        return CheckResult(name=name, passed=False, detail=f"the query failed: {' '.join(str(error).split())}")
+    if not rows:
+        return CheckResult(name=name, passed=True, detail="no violation")
+    return CheckResult(name=name, passed=False, detail="; ".join(str(row) for row in rows))

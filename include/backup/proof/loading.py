@@ -1,0 +1,218 @@
+"""Load an archive into a scratch server, with as few rights as each part of it needs.
+
+A restore runs the source users' code: a CHECK constraint of an ordinary role ran ``COPY … TO PROGRAM`` on the
+restore host when a superuser restored it. So rows, constraints, indexes and refreshes are done by a role that is
+no superuser; the superuser only makes the empty objects before any row is there, and what needs him after.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg import sql
+
+from include.backup.errors import CommandError, RestoreError
+from include.backup.manifest import Manifest
+from include.backup.postgres.commands import (
+    pg_restore_command,
+    pg_restore_list_command,
+    psql_file_command,
+)
+from include.backup.postgres.session import connect
+from include.backup.postgres.toc import Toc
+from include.backup.postgres.tools import PostgresTools
+from include.backup.process import Runner
+from include.backup.proof.gaps import Gaps, find_gaps
+from include.backup.proof.globals import loadable_globals, superuser_statements
+from include.backup.proof.scratch import ScratchServer
+
+# Post-data entries that only a superuser may make, and that run no code of other users when they are made.
+ADMIN_ENTRIES = frozenset(
+    {
+        "ACL",
+        "COMMENT",
+        "DEFAULT ACL",
+        "EVENT TRIGGER",
+        "PUBLICATION",
+        "PUBLICATION TABLE",
+        "PUBLICATION TABLES IN SCHEMA",
+        "SECURITY LABEL",
+        "SUBSCRIPTION",
+        "SUBSCRIPTION TABLE",
+    }
+)
+MAINTENANCE_DATABASE = "template1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A restored database; ``not_proven`` lists what the scratch server could not take."""
+
+    database: str
+    gaps: Gaps
+    not_proven: tuple[str, ...]
+    durations: dict[str, float]
+
+
+class ScratchLoader:
+    """One restore into one scratch server."""
+
+    def __init__(self, *, scratch: ScratchServer, tools: PostgresTools, runner: Runner, dump: Path, jobs: int) -> None:
+        self._scratch = scratch
+        self._tools = tools
+        self._runner = runner
+        self._dump = dump
+        self._jobs = jobs
+        self._durations: dict[str, float] = {}
+
+    def load(self, manifest: Manifest, toc: Toc, globals_sql: Path, *, log: Callable[[str], None]) -> Loaded:
+        """Restore roles, database, objects, rows; raises RestoreError with pg_restore's own words."""
+        database = manifest.dump.server.database
+        roles = globals_sql.read_text()
+        not_proven = []
+        gaps = find_gaps(toc, available_extensions=self._available_extensions())
+        listing = self._listing()
+        self._timed("roles", lambda: self._load_roles(roles))
+        if not self._make_database(manifest, listing, toc):
+            not_proven.append(
+                f"the database's locale {manifest.dump.server.collate} is not installed on the scratch server; "
+                "it was restored with C.UTF-8"
+            )
+        self._timed("pre_data", lambda: self._pre_data(database, listing, gaps))
+        log("objects made; loading rows")
+        self._grant_ownership()
+        self._timed("data", lambda: self._data(database, listing, gaps))
+        log("rows loaded; making indexes and constraints")
+        self._timed("post_data", lambda: self._post_data(database, listing, toc, gaps))
+        self._restore_properties(listing, toc)
+        self._admin_statements(superuser_statements(roles))
+        return Loaded(database=database, gaps=gaps, not_proven=(*not_proven, *gaps.reasons), durations=self._durations)
+
+    def _timed(self, name: str, action: Callable[[], None]) -> None:
+        started = time.monotonic()
+        action()
+        self._durations[name] = round(time.monotonic() - started, 3)
+
+    def _available_extensions(self) -> frozenset[str]:
+        with connect(self._scratch.admin(MAINTENANCE_DATABASE), settings={}) as connection:
+            rows = connection.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
+        return frozenset(str(row["name"]) for row in rows)
+
+    def _listing(self) -> dict[int, str]:
+        lines = self._captured(pg_restore_list_command(self._tools, dump=self._dump))
+        return {int(line.split(";", 1)[0]): line for line in lines if line and not line.startswith(";")}
+
+    def _captured(self, command: object) -> list[str]:
+        lines: list[str] = []
+        self._runner.run(command, on_line=lines.append)  # type: ignore[arg-type]
+        return lines
+
+    def _load_roles(self, text: str) -> None:
+        script = self._dump.parent / "globals.loadable.sql"
+        script.write_text(loadable_globals(text))
+        try:
+            self._runner.run(psql_file_command(self._tools, self._scratch.admin(MAINTENANCE_DATABASE), script=script))
+        except CommandError as error:
+            raise RestoreError(f"the roles of globals.sql cannot be restored: {error}") from error
+        finally:
+            script.unlink()
+
+    def _make_database(self, manifest: Manifest, listing: dict[int, str], toc: Toc) -> bool:
+        """Make the database as it was; return False when its locale had to be replaced."""
+        server = manifest.dump.server
+        with connect(self._scratch.admin(MAINTENANCE_DATABASE), settings={}) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(server.database)))
+        entries = [entry.dump_id for entry in toc.entries if entry.desc == "DATABASE"]
+        try:
+            self._restore(MAINTENANCE_DATABASE, [listing[number] for number in entries], "--create")
+        except RestoreError as error:
+            if "locale" not in str(error):
+                raise
+        else:
+            return True
+        with connect(self._scratch.admin(MAINTENANCE_DATABASE), settings={}) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {} LOCALE 'C.UTF-8'").format(
+                    sql.Identifier(server.database), sql.Identifier(server.owner), sql.Literal(server.encoding)
+                )
+            )
+        return False
+
+    def _pre_data(self, database: str, listing: dict[int, str], gaps: Gaps) -> None:
+        self._restore(database, _kept(listing, gaps), "--section=pre-data", "--no-tablespaces")
+
+    def _grant_ownership(self) -> None:
+        """Let the loader act as the owner of any table: it makes indexes and constraints on them."""
+        with connect(self._scratch.admin(MAINTENANCE_DATABASE), settings={}) as connection:
+            roles = connection.execute(
+                "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' AND NOT rolsuper AND rolname <> %s",
+                (self._scratch.loader_name,),
+            ).fetchall()
+            for row in roles:
+                connection.execute(
+                    sql.SQL("GRANT {} TO {}").format(
+                        sql.Identifier(row["rolname"]), sql.Identifier(self._scratch.loader_name)
+                    )
+                )
+
+    def _data(self, database: str, listing: dict[int, str], gaps: Gaps) -> None:
+        self._restore(database, _kept(listing, gaps), "--section=data", loader=True)
+
+    def _post_data(self, database: str, listing: dict[int, str], toc: Toc, gaps: Gaps) -> None:
+        admin = {entry.dump_id for entry in toc.entries if entry.desc in ADMIN_ENTRIES}
+        kept = {number: line for number, line in listing.items() if number not in gaps.skipped}
+        ordinary = [line for number, line in kept.items() if number not in admin]
+        special = [line for number, line in kept.items() if number in admin]
+        self._restore(database, ordinary, "--section=post-data", "--no-tablespaces", "--no-owner", loader=True)
+        self._restore(database, special, "--section=post-data")
+        self._own_post_data(database, toc)
+
+    def _own_post_data(self, database: str, toc: Toc) -> None:
+        """Give extended statistics to their owners: pg_restore as an ordinary role leaves them its own."""
+        statements = [
+            sql.SQL("ALTER STATISTICS {}.{} OWNER TO {}").format(
+                sql.Identifier(entry.namespace), sql.Identifier(entry.tag), sql.Identifier(entry.owner)
+            )
+            for entry in toc.entries
+            if entry.desc == "STATISTICS"
+        ]
+        if statements:
+            with connect(self._scratch.admin(database), settings={}) as connection:
+                for statement in statements:
+                    connection.execute(statement)
+
+    def _restore_properties(self, listing: dict[int, str], toc: Toc) -> None:
+        """Restore ALTER DATABASE … SET and the like last: they would change the restore's own sessions."""
+        wanted = [entry.dump_id for entry in toc.entries if entry.desc == "DATABASE PROPERTIES"]
+        if wanted:
+            self._restore(MAINTENANCE_DATABASE, [listing[number] for number in wanted], "--create")
+
+    def _admin_statements(self, statements: Iterable[str]) -> None:
+        with connect(self._scratch.admin(MAINTENANCE_DATABASE), settings={}) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def _restore(self, database: str, lines: Iterable[str], *options: str, loader: bool = False) -> None:
+        endpoint = self._scratch.loader(database) if loader else self._scratch.admin(database)
+        use_list = self._dump.parent / "restore.list"
+        use_list.write_text("\n".join(lines) + "\n")
+        serial = "--create" in options or "--section=pre-data" in options
+        command = pg_restore_command(
+            self._tools,
+            endpoint,
+            dump=self._dump,
+            jobs=1 if serial else self._jobs,
+            use_list=use_list,
+            options=options,
+        )
+        try:
+            self._runner.run(command)
+        except CommandError as error:
+            raise RestoreError(f"the archive does not restore: {error}") from error
+
+
+def _kept(listing: dict[int, str], gaps: Gaps) -> list[str]:
+    return [line for number, line in listing.items() if number not in gaps.skipped]

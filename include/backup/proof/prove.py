@@ -1,0 +1,295 @@
+"""Prove a backup: restore what the store holds, compare all of it, and say what was and was not shown."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from include.backup.archive.reader import ArchiveReader
+from include.backup.errors import ArchiveError, RestoreError
+from include.backup.manifest import Manifest, fingerprint
+from include.backup.postgres.commands import pg_dump_command, pg_dumpall_globals_command
+from include.backup.postgres.session import connect
+from include.backup.postgres.toc import Toc, read_toc
+from include.backup.postgres.tools import PostgresTools, find_tools
+from include.backup.process import Runner
+from include.backup.proof.checks import failures, run_checks
+from include.backup.proof.gaps import Gaps
+from include.backup.proof.globals import NOT_CARRIED, role_statements
+from include.backup.proof.large_objects import compare_large_objects
+from include.backup.proof.loading import MAINTENANCE_DATABASE, Loaded, ScratchLoader
+from include.backup.proof.record import (
+    CheckResult,
+    Difference,
+    Isolation,
+    Level,
+    Proof,
+    Result,
+    TableProof,
+)
+from include.backup.proof.rows import RowComparer
+from include.backup.proof.schema import compare_populated, compare_schema, sequence_entries
+from include.backup.proof.scratch import ScratchServer
+from include.backup.store import ObjectStore
+
+Returned = TypeVar("Returned")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofRequest:
+    """What is to be proven, and where."""
+
+    store: ObjectStore
+    manifest: Manifest
+    manifest_bytes: bytes
+    scratch_root: Path
+    jobs: int
+    level_needed: Level
+    allowed_gaps: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Findings:
+    """What the comparison gathered so far."""
+
+    tables: tuple[TableProof, ...] = ()
+    sequences: int = 0
+    large_objects: int = 0
+    schema_lines: int = 0
+    checks: tuple[CheckResult, ...] = ()
+    not_proven: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    durations: dict[str, float] = field(default_factory=dict)
+
+
+def prove(request: ProofRequest, *, runner: Runner, log: logging.Logger, clock: Callable[[], datetime]) -> Proof:
+    """Restore into a scratch server and compare; return the proof, passed or failed.
+
+    A damaged archive is a finding, not an exception; raises ScratchError or StoreUnreachableError when the test
+    itself could not be made.
+    """
+    started_at = clock()
+    findings = _Findings()
+    tools = find_tools(request.manifest.dump.server.major, at_least=request.manifest.fits.pg_restore_minimum)
+    isolation, version = Isolation(network="none", uid="none"), "none"
+    with ScratchServer(root=request.scratch_root, tools=tools, runner=runner, log=log) as scratch:
+        isolation, version = scratch.isolation, scratch.version
+        try:
+            _Prover(request, scratch, tools, runner, log, findings).run()
+        except (ArchiveError, RestoreError) as error:
+            findings.differences.append(Difference(what="archive", name=request.manifest.backup_id, detail=str(error)))
+    level = _level(findings, request)
+    return Proof(
+        proof_id=f"{started_at:%Y%m%dT%H%M%SZ}_{secrets.token_hex(3)}",
+        backup_id=request.manifest.backup_id,
+        manifest_sha256=fingerprint(request.manifest_bytes),
+        result=Result.FAILED if findings.differences else Result.PASSED,
+        level=level,
+        level_needed=request.level_needed,
+        started_at=started_at,
+        finished_at=clock(),
+        durations=findings.durations,
+        server_version=version,
+        pg_restore_version=tools.version,
+        isolation=isolation,
+        tables=findings.tables,
+        sequences=findings.sequences,
+        large_objects=findings.large_objects,
+        schema_lines=findings.schema_lines,
+        checks=findings.checks,
+        not_proven=tuple(findings.not_proven),
+        differences=tuple(findings.differences),
+    )
+
+
+class _Prover:
+    def __init__(
+        self,
+        request: ProofRequest,
+        scratch: ScratchServer,
+        tools: PostgresTools,
+        runner: Runner,
+        log: logging.Logger,
+        findings: _Findings,
+    ) -> None:
+        self._request = request
+        self._manifest = request.manifest
+        self._scratch = scratch
+        self._tools = tools
+        self._runner = runner
+        self._log = log
+        self._findings = findings
+        self._folder = scratch.work_dir
+
+    def run(self) -> None:
+        self._timed("fetch", self._fetch)
+        toc = read_toc((self._folder / "dump" / "toc.dat").read_bytes())
+        self._check_toc(toc)
+        loaded = self._timed("restore", lambda: self._load(toc))
+        self._timed("compare", lambda: self._compare(toc, loaded))
+
+    def _fetch(self) -> None:
+        reader = ArchiveReader(self._request.store, self._manifest)
+        reader.fetch_all(self._folder, progress=lambda _: None)
+        self._log.info("archive read as stored, %d bytes, every hash as recorded", self._manifest.archive.size)
+
+    def _check_toc(self, toc: Toc) -> None:
+        """Raise ArchiveError unless toc.dat and the manifest name the same table data."""
+        listed = {(entry.dump_id, entry.copy_statement) for entry in toc.table_data}
+        recorded = {(table.dump_id, table.copy_statement) for table in self._manifest.table_data}
+        if listed != recorded:
+            raise ArchiveError(
+                f"toc.dat names {len(listed)} tables with data and the manifest {len(recorded)}, "
+                f"{len(listed ^ recorded)} of them differ: this archive is not the one of this manifest"
+            )
+
+    def _load(self, toc: Toc) -> Loaded:
+        loader = ScratchLoader(
+            scratch=self._scratch,
+            tools=self._tools,
+            runner=self._runner,
+            dump=self._folder / "dump",
+            jobs=self._request.jobs,
+        )
+        loaded = loader.load(
+            self._manifest,
+            toc,
+            self._folder / "globals.sql",
+            log=lambda text: self._log.info("%s", text),
+        )
+        self._findings.durations.update({f"restore_{name}": value for name, value in loaded.durations.items()})
+        self._findings.not_proven.extend((NOT_CARRIED, *loaded.not_proven))
+        self._findings.differences.extend(
+            Difference(what="TABLE DATA", name=name, detail="could not be restored, so it is not proven")
+            for name in loaded.gaps.skipped_table_data
+        )
+        return loaded
+
+    def _compare(self, toc: Toc, loaded: Loaded) -> None:
+        comparer = RowComparer(
+            tools=self._tools,
+            endpoint=self._scratch.loader(loaded.database),
+            manifest=self._manifest,
+            folder=self._folder,
+            jobs=self._request.jobs,
+        )
+        tables, differences = comparer.compare(log=lambda text: self._log.info("%s", text))
+        self._findings.tables = tables
+        self._findings.differences.extend(differences)
+        self._compare_state(toc, loaded)
+        self._compare_schema(toc, loaded)
+        self._compare_roles()
+
+    def _compare_state(self, toc: Toc, loaded: Loaded) -> None:
+        skipped = loaded.gaps.skipped
+        with connect(self._scratch.loader(loaded.database)) as connection:
+            for name, value, is_called in sequence_entries(toc, skipped=skipped):
+                self._findings.sequences += 1
+                row = connection.execute(
+                    b"SELECT last_value, is_called FROM " + name.encode()  # quoted by pg_dump
+                ).fetchone()
+                if row is None or (row["last_value"], row["is_called"]) != (value, is_called):
+                    self._differs("SEQUENCE", name, f"is at {row} instead of ({value}, {is_called})")
+            count, differences = compare_large_objects(connection, self._manifest)
+            self._findings.large_objects = count
+            self._findings.differences.extend(differences)
+            populated = connection.execute(
+                "SELECT n.nspname || '.' || c.relname AS name FROM pg_catalog.pg_class c"
+                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                " WHERE c.relkind = 'm' AND c.relispopulated"
+            ).fetchall()
+            names = [str(row["name"]) for row in populated]
+            self._findings.differences.extend(compare_populated(toc, names, skipped=skipped))
+            self._compare_extensions(
+                connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall(),
+                loaded.gaps,
+            )
+            self._findings.checks = run_checks(connection, self._manifest.source)
+            self._findings.differences.extend(failures(self._findings.checks))
+
+    def _compare_extensions(self, rows: Sequence[dict[str, object]], gaps: Gaps) -> None:
+        there = {str(row["extname"]): str(row["extversion"]) for row in rows}
+        for extension in self._manifest.dump.extensions:
+            version = there.get(extension.name)
+            if version is not None and version != extension.version:
+                self._findings.not_proven.append(
+                    f"EXTENSION {extension.name} {extension.version} was restored as {version}"
+                )
+            elif version is None and not any(extension.name in reason for reason in gaps.reasons):
+                self._differs("EXTENSION", extension.name, "is not there after the restore")
+
+    def _compare_schema(self, toc: Toc, loaded: Loaded) -> None:
+        target = self._folder / "restored"
+        command = pg_dump_command(
+            self._tools,
+            self._scratch.admin(loaded.database),
+            target=target,
+            jobs=1,
+            compression_level=1,
+            lock_timeout_seconds=60,
+            encoding=self._manifest.dump.server.encoding,
+            options=("--schema-only", "--large-objects"),
+        )
+        self._runner.run(command)
+        restored = read_toc((target / "toc.dat").read_bytes())
+        lines, differences = compare_schema(
+            toc,
+            restored,
+            skipped=loaded.gaps.skipped,
+            locale_replaced=any("locale" in text for text in loaded.not_proven),
+        )
+        self._findings.schema_lines = lines
+        self._findings.differences.extend(differences)
+
+    def _compare_roles(self) -> None:
+        target = self._folder / "restored.globals.sql"
+        command = pg_dumpall_globals_command(
+            self._tools,
+            self._scratch.admin(MAINTENANCE_DATABASE),
+            target=target,
+            role_passwords=self._manifest.dump.role_passwords,
+        )
+        self._runner.run(command)
+        ours = (self._scratch.admin_name, self._scratch.loader_name)
+        wanted = role_statements((self._folder / "globals.sql").read_text())
+        found = role_statements(target.read_text(), without=ours)
+        for statement in sorted(wanted - found):
+            self._differs("ROLE", _without_password(statement), "is not so after the restore")
+        for statement in sorted(found - wanted):
+            self._differs("ROLE", _without_password(statement), "is so after the restore but not in the archive")
+
+    def _differs(self, what: str, name: str, detail: str) -> None:
+        self._findings.differences.append(Difference(what=what, name=name, detail=detail))
+
+    def _timed(self, name: str, action: Callable[[], Returned]) -> Returned:
+        started = time.monotonic()
+        try:
+            return action()
+        finally:
+            self._findings.durations[name] = round(time.monotonic() - started, 3)
+
+
+def _level(findings: _Findings, request: ProofRequest) -> Level:
+    """Return the level reached; a level below the needed one is a difference unless the policy allows the gap."""
+    gaps = [text for text in findings.not_proven if text != NOT_CARRIED]
+    level = Level.DATA if gaps else Level.COMPLETE
+    if level is Level.DATA and request.level_needed is Level.COMPLETE:
+        findings.differences.extend(
+            Difference(what="not proven", name=request.manifest.backup_id, detail=text)
+            for text in _not_allowed(gaps, request.allowed_gaps)
+        )
+    return level
+
+
+def _not_allowed(gaps: Iterable[str], allowed: Sequence[str]) -> Iterable[str]:
+    return (gap for gap in gaps if not any(text in gap for text in allowed))
+
+
+def _without_password(statement: str) -> str:
+    return statement.split(" PASSWORD ", 1)[0]

@@ -1,0 +1,102 @@
+"""Compare the whole schema: what the archive's table of contents says with what a new dump of the copy says.
+
+Both were written by the same pg_dump from the same kind of server, so that equal objects have equal text. Nothing
+is read from the source a second time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from include.backup.postgres.toc import Toc, TocEntry, parse_setval
+from include.backup.proof.record import Difference
+
+# Data and what is compared on its own, and the database's name-independent preamble.
+DATA_ENTRIES = frozenset(
+    {"TABLE DATA", "SEQUENCE SET", "BLOBS", "LARGE OBJECTS", "MATERIALIZED VIEW DATA", "STATISTICS DATA"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What must be equal of an entry."""
+
+    desc: str
+    namespace: str
+    tag: str
+    owner: str
+    definition: str
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        return self.desc, self.namespace, self.tag
+
+
+def compare_schema(
+    archived: Toc, restored: Toc, *, skipped: Collection[int] = (), locale_replaced: bool = False
+) -> tuple[int, tuple[Difference, ...]]:
+    """Return how many lines of definitions were compared, and every object that differs."""
+    wanted = Counter(_shapes(archived, skipped=skipped, locale_replaced=locale_replaced))
+    found = Counter(_shapes(restored, skipped=(), locale_replaced=locale_replaced))
+    missing, surplus = list((wanted - found).elements()), list((found - wanted).elements())
+    by_identity = {shape.identity: shape for shape in surplus}
+    differences = []
+    for shape in missing:
+        other = by_identity.pop(shape.identity, None)
+        detail = "is not there after the restore" if other is None else _changed(shape, other)
+        differences.append(Difference(what=shape.desc, name=_name(shape), detail=detail))
+    differences.extend(
+        Difference(what=shape.desc, name=_name(shape), detail="is there after the restore but not in the archive")
+        for shape in by_identity.values()
+    )
+    lines = sum(shape.definition.count("\n") for shape in wanted)
+    return lines, tuple(sorted(differences, key=str))
+
+
+def compare_populated(archived: Toc, populated: Collection[str], *, skipped: Collection[int]) -> Iterator[Difference]:
+    """Yield materialized views that are filled on one side only; they are refreshed, not restored."""
+    wanted = {
+        f"{entry.namespace}.{entry.tag}"
+        for entry in archived.entries
+        if entry.desc == "MATERIALIZED VIEW DATA" and entry.dump_id not in skipped
+    }
+    for name in sorted(wanted ^ set(populated)):
+        detail = "is not populated after the restore" if name in wanted else "is populated, in the archive it is not"
+        yield Difference(what="MATERIALIZED VIEW", name=name, detail=detail)
+
+
+def sequence_entries(toc: Toc, *, skipped: Collection[int]) -> Iterator[tuple[str, int, bool]]:
+    """Yield what the archive sets each sequence to: quoted name, last value, whether it was called."""
+    for entry in toc.entries:
+        if entry.desc == "SEQUENCE SET" and entry.dump_id not in skipped:
+            value = parse_setval(entry.definition)
+            yield value.name, value.value, value.is_called
+
+
+def _shapes(toc: Toc, *, skipped: Collection[int], locale_replaced: bool) -> Iterator[_Shape]:
+    for entry in toc.entries:
+        if entry.desc in DATA_ENTRIES or entry.dump_id in skipped:
+            continue
+        if locale_replaced and entry.desc == "DATABASE":
+            continue
+        yield _shape(entry)
+
+
+def _shape(entry: TocEntry) -> _Shape:
+    return _Shape(entry.desc, entry.namespace, entry.tag, entry.owner, entry.definition)
+
+
+def _name(shape: _Shape) -> str:
+    return f"{shape.namespace}.{shape.tag}" if shape.namespace else shape.tag
+
+
+def _changed(wanted: _Shape, found: _Shape) -> str:
+    if wanted.owner != found.owner:
+        return f"has the owner {found.owner} instead of {wanted.owner}"
+    pairs = zip(wanted.definition.splitlines(), found.definition.splitlines(), strict=False)
+    for archived, restored in pairs:
+        if archived != restored:
+            return f"differs: {archived.strip()[:160]!r} became {restored.strip()[:160]!r}"
+    return "differs in length: lines were added or lost at its end"

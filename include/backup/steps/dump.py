@@ -1,0 +1,259 @@
+"""dump: read the source once, under one snapshot of pg_dump's own, into staging."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from include.backup.errors import CommandError, SourceLockedError, StagingFullError, TableRewrittenError
+from include.backup.manifest import DumpFacts, Extension, ServerFacts, SnapshotFacts
+from include.backup.postgres.commands import pg_dump_command, pg_dumpall_globals_command
+from include.backup.postgres.lock import source_lock
+from include.backup.postgres.session import connect, effective_settings, query
+from include.backup.postgres.tools import PostgresTools
+from include.backup.process import Command
+from include.backup.records import from_json, to_json
+from include.backup.steps.context import StepContext
+from include.backup.steps.preflight import tools_for
+
+FACTS_FILE = "facts.json"
+GLOBALS_FILE = "globals.sql"
+DATA_FOLDER = "data"
+FORMAT_VERSION = 1
+REWRITE_ATTEMPTS = 3
+PROGRESS_SECONDS = 10.0
+_COPYING = "dumping contents of table"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DumpReport:
+    """What dump did; sizes in bytes."""
+
+    backup_id: str
+    reused: bool
+    staged_bytes: int
+    seconds: float
+    snapshot_time: datetime
+    lsn: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "snapshot_time": self.snapshot_time.isoformat()}
+
+    def line(self) -> str:
+        how = "was taken by an earlier try and is reused" if self.reused else "was taken"
+        return (
+            f"dump of {self.backup_id} {how}: {self.staged_bytes} bytes in {self.seconds:.1f} s, "
+            f"data as of {self.snapshot_time:%Y-%m-%dT%H:%M:%SZ} (LSN >= {self.lsn})"
+        )
+
+
+def run(ctx: StepContext) -> DumpReport | None:
+    """Dump the source, unless the store or staging already holds this backup's data."""
+    if ctx.manifest_is_stored():
+        ctx.log.info("%s is stored already; nothing is dumped", ctx.backup_id)
+        return None
+    with ctx.staging.locked():
+        reused = ctx.staging.dump.is_dir()
+        if not reused:
+            _dump(ctx)
+        facts = read_facts(ctx)
+    return DumpReport(
+        backup_id=ctx.backup_id,
+        reused=reused,
+        staged_bytes=folder_bytes(ctx.staging.dump),
+        seconds=facts.seconds,
+        snapshot_time=facts.snapshot.time,
+        lsn=facts.snapshot.lsn_before,
+    )
+
+
+def read_facts(ctx: StepContext) -> DumpFacts:
+    """Return the facts of the published dump; raises StagingMissingError."""
+    content = ctx.staging.need(f"dump/{FACTS_FILE}", "dump")
+    return from_json(DumpFacts, content, format_version=FORMAT_VERSION, name=str(ctx.staging.dump / FACTS_FILE))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of the files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _dump(ctx: StepContext) -> None:
+    with (
+        connect(ctx.database) as connection,
+        source_lock(
+            connection,
+            ctx.source.name,
+            wait_seconds=ctx.source.lock_wait_seconds,
+            on_wait=lambda text: ctx.log.info("%s", text),
+        ),
+    ):
+        for attempt in range(1, REWRITE_ATTEMPTS + 1):
+            try:
+                _attempt(ctx, connection)
+            except TableRewrittenError as error:
+                if attempt == REWRITE_ATTEMPTS:
+                    raise
+                ctx.log.warning("%s; dumping again (%d of %d)", error, attempt + 1, REWRITE_ATTEMPTS)
+            else:
+                return
+
+
+def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -> None:
+    folder = ctx.staging.new_try()
+    server = query(connection, "server")[0]
+    tools = tools_for(ctx, server["major"])
+    roles = query(connection, "roles")[0]
+    before = _lsn(connection, in_recovery=server["in_recovery"])
+    snapshot_time = connection.execute("SELECT clock_timestamp() AS now").fetchall()[0]["now"]
+    watch = _RewriteWatch(connection)
+    globals_command = pg_dumpall_globals_command(
+        tools, ctx.database, target=folder / GLOBALS_FILE, role_passwords=roles["passwords_readable"]
+    )
+    _run(ctx, globals_command)
+    started = time.monotonic()
+    progress = _Progress(ctx, watch)
+    _run(ctx, _pg_dump(ctx, tools, folder, server["encoding"]), on_line=progress.line)
+    watch.finish()
+    facts = DumpFacts(
+        snapshot=SnapshotFacts(
+            time=snapshot_time,
+            lsn_before=before,
+            lsn_after=_lsn(connection, in_recovery=server["in_recovery"]),
+        ),
+        server=_server_facts(connection, server),
+        pg_dump_version=tools.version,
+        session=effective_settings(connection),
+        extensions=tuple(
+            Extension(name=row["name"], version=row["version"], schema=row["schema"], conditions=row["conditions"])
+            for row in query(connection, "extensions")
+        ),
+        roles=tuple(roles["roles"]),
+        role_passwords=roles["passwords_readable"],
+        invalid_indexes=tuple(row["name"] for row in query(connection, "invalid_indexes")),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    (folder / FACTS_FILE).write_bytes(to_json(facts, format_version=FORMAT_VERSION))
+    folder.rename(ctx.staging.dump)
+
+
+def _pg_dump(ctx: StepContext, tools: PostgresTools, folder: Path, encoding: str) -> Command:
+    return pg_dump_command(
+        tools,
+        ctx.database,
+        target=folder / DATA_FOLDER,
+        jobs=ctx.source.jobs,
+        compression_level=ctx.source.compression_level,
+        lock_timeout_seconds=ctx.source.lock_timeout_seconds,
+        encoding=encoding,
+        excluded_schemas=ctx.source.excluded_schemas,
+        excluded_tables=ctx.source.excluded_tables,
+    )
+
+
+def _run(ctx: StepContext, command: Command, *, on_line: Any = None) -> None:
+    try:
+        ctx.runner.run(command, on_line=on_line)
+    except CommandError as error:
+        text = str(error)
+        if "No space left on device" in text:
+            raise StagingFullError(
+                f"the disk of {ctx.staging.path} became full during {command.name}; free space or set "
+                "BACKUP_STAGING_DIR to a larger disk, then retry"
+            ) from error
+        if "lock timeout" in text or "could not obtain lock" in text:
+            raise SourceLockedError(
+                f"pg_dump could not lock every table within {ctx.source.lock_timeout_seconds} s; "
+                f"look for a long ALTER or VACUUM FULL, then retry: {text}"
+            ) from error
+        raise
+
+
+class _RewriteWatch:
+    """Notices a table that got a new file between before pg_dump's start and when it holds its locks.
+
+    A TRUNCATE that commits after pg_dump's snapshot and before its lock makes the table look empty in the
+    snapshot, with exit code 0. Once pg_dump copies, it holds its locks and no table can change its file.
+    """
+
+    def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+        self._connection = connection
+        self._before = self._files()
+        self._checked = False
+
+    def locks_are_held(self) -> None:
+        if self._checked:
+            return
+        self._checked = True
+        now = self._files()
+        changed = sorted(name for oid, (name, file) in self._before.items() if oid in now and now[oid][1] != file)
+        if changed:
+            raise TableRewrittenError(
+                f"{', '.join(changed[:10])} was truncated or rewritten while the dump began, so that it may "
+                "look empty in the dump"
+            )
+
+    def finish(self) -> None:
+        """Check a database without table data, of which pg_dump never says that it copies."""
+        self.locks_are_held()
+
+    def _files(self) -> dict[int, tuple[str, int]]:
+        return {row["oid"]: (row["name"], row["filenode"]) for row in query(self._connection, "relation_files")}
+
+
+class _Progress:
+    """Turns pg_dump's messages into a log line per table, but at most one in some seconds."""
+
+    def __init__(self, ctx: StepContext, watch: _RewriteWatch) -> None:
+        self._ctx = ctx
+        self._watch = watch
+        self._tables = 0
+        self._next = time.monotonic()
+
+    def line(self, text: str) -> None:
+        if _COPYING not in text:
+            if "warning" in text or "error" in text:
+                self._ctx.log.warning("%s", text)
+            return
+        self._watch.locks_are_held()
+        self._tables += 1
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + PROGRESS_SECONDS
+            name = text.split(_COPYING, 1)[1].strip(' "')
+            self._ctx.log.info("reading table %d: %s", self._tables, name)
+
+
+def _server_facts(connection: psycopg.Connection[dict[str, Any]], server: dict[str, Any]) -> ServerFacts:
+    return ServerFacts(
+        version=server["version"],
+        major=server["major"],
+        system_identifier=_system_identifier(connection),
+        database=server["database"],
+        owner=server["owner"],
+        encoding=server["encoding"],
+        locale_provider=server["locale_provider"],
+        collate=server["collate"],
+        ctype=server["ctype"],
+        collation_version=server["collation_version"],
+        other_databases=tuple(server["other_databases"]),
+    )
+
+
+def _system_identifier(connection: psycopg.Connection[dict[str, Any]]) -> str | None:
+    try:
+        row = connection.execute("SELECT system_identifier::text AS id FROM pg_control_system()").fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return row["id"] if row else None
+
+
+def _lsn(connection: psycopg.Connection[dict[str, Any]], *, in_recovery: bool) -> str:
+    function = "pg_last_wal_replay_lsn" if in_recovery else "pg_current_wal_insert_lsn"
+    row = connection.execute(f"SELECT {function}()::text AS lsn").fetchone()
+    return str(row["lsn"]) if row else ""

@@ -1,0 +1,96 @@
+"""restore_test: restore the archive as it is stored, compare all of it, write the proof."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from include.backup.catalog import proof_prefix
+from include.backup.errors import ProofFailedError
+from include.backup.manifest import read_manifest
+from include.backup.proof.prove import ProofRequest, prove
+from include.backup.proof.record import Level, Proof, Result
+from include.backup.steps.context import StepContext
+
+SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreTestReport:
+    """What the proof showed."""
+
+    backup_id: str
+    proof_id: str
+    result: str
+    level: str
+    tables: int
+    rows: int
+    sequences: int
+    large_objects: int
+    not_proven: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def line(self) -> str:
+        return (
+            f"{self.backup_id} proven ({self.level}): {self.tables} tables, {self.rows} rows, every row identical; "
+            f"{self.sequences} sequences, {self.large_objects} large objects and the whole schema equal; "
+            f"{self.seconds:.1f} s, proof {self.proof_id}"
+        )
+
+
+def run(ctx: StepContext) -> RestoreTestReport:
+    """Prove this run's backup.
+
+    Raises ProofFailedError naming what differs; the proof is written either way.
+    """
+    content = ctx.catalog.manifest_bytes(ctx.backup_id)
+    manifest = read_manifest(content, name=ctx.manifest_key)
+    ctx.catalog.check_archive(manifest)
+    request = ProofRequest(
+        store=ctx.store,
+        manifest=manifest,
+        manifest_bytes=content,
+        scratch_root=ctx.scratch_root,
+        jobs=os.cpu_count() or 1,
+        level_needed=Level(manifest.proof_level),
+        allowed_gaps=tuple(ctx.source.proof.allowed_gaps),
+    )
+    proof = prove(request, runner=ctx.runner, log=ctx.log, clock=ctx.clock)
+    key = f"{proof_prefix(ctx.backup_id)}{proof.proof_id}.json"
+    ctx.store.put_if_absent(key, proof.to_json(), encryption=ctx.encryption)
+    for text in proof.not_proven:
+        ctx.log.info("not proven: %s", text)
+    check_passed(proof)
+    return report(proof)
+
+
+def report(proof: Proof) -> RestoreTestReport:
+    """Return the short form of a proof."""
+    return RestoreTestReport(
+        backup_id=proof.backup_id,
+        proof_id=proof.proof_id,
+        result=proof.result.value,
+        level=proof.level.value,
+        tables=len(proof.tables),
+        rows=proof.rows,
+        sequences=proof.sequences,
+        large_objects=proof.large_objects,
+        not_proven=len(proof.not_proven),
+        seconds=round((proof.finished_at - proof.started_at).total_seconds(), 3),
+    )
+
+
+def check_passed(proof: Proof) -> None:
+    """Raise ProofFailedError unless the proof passed."""
+    if proof.result is Result.PASSED:
+        return
+    shown = "\n".join(f"  {difference}" for difference in proof.differences[:SHOWN])
+    raise ProofFailedError(
+        f"backup {proof.backup_id} does not restore to what was dumped, {len(proof.differences)} differences:\n"
+        f"{shown}\nDo not rely on it: start a new run, keep this one for the investigation "
+        f"(proof {proof.proof_id})"
+    )

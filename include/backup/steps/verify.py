@@ -1,0 +1,107 @@
+"""verify: what the store itself says of the archive, against the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from include.backup.errors import ObjectDiffersError
+from include.backup.manifest import Manifest
+from include.backup.multipart import composite
+from include.backup.steps.context import StepContext
+from include.backup.store import ObjectInfo, ObjectStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What the store said; ``method`` tells who computed the checksum."""
+
+    backup_id: str
+    key: str
+    size: int
+    checksum: str
+    method: str
+    encryption: str
+    storage_class: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def line(self) -> str:
+        return (
+            f"{self.key} verified: {self.size} bytes, SHA-256 {self.checksum} ({self.method}), "
+            f"encryption {self.encryption}, storage class {self.storage_class}, {self.seconds:.1f} s"
+        )
+
+
+def run(ctx: StepContext) -> VerifyReport:
+    """Compare size, checksum, encryption key and storage class; raises ObjectDiffersError at a difference."""
+    return verify_archive(ctx.store, ctx.catalog.manifest(ctx.backup_id))
+
+
+def verify_archive(store: ObjectStore, manifest: Manifest) -> VerifyReport:
+    """Compare what the store says of an archive with its manifest."""
+    started = time.monotonic()
+    archive = manifest.archive
+    info = store.head(archive.key)
+    if info is None or info.size != archive.size:
+        raise ObjectDiffersError(f"{store.url(archive.key)} is gone or was replaced; use another backup")
+    if info.checksum is None:
+        found, method = read_back_checksum(store, manifest), "read back, the store keeps none"
+    else:
+        found, method = info.checksum, "kept by the store"
+    differences = [
+        text
+        for text, differs in (
+            (f"checksum {found} instead of {archive.checksum}", found != archive.checksum),
+            (f"encryption {_encryption(info)}", not _encryption_fits(info, manifest)),
+            (f"storage class {info.storage_class}", info.storage_class != archive.storage_class),
+        )
+        if differs
+    ]
+    if differences:
+        raise ObjectDiffersError(
+            f"{store.url(archive.key)} differs from its manifest: {'; '.join(differences)}; "
+            "the backup does not count, start a new run"
+        )
+    return VerifyReport(
+        backup_id=manifest.backup_id,
+        key=store.url(archive.key),
+        size=info.size,
+        checksum=found,
+        method=method,
+        encryption=_encryption(info),
+        storage_class=info.storage_class,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def read_back_checksum(store: ObjectStore, manifest: Manifest, *, concurrency: int = 4) -> str:
+    """Read the whole archive and return its composite SHA-256."""
+    size, part_size = manifest.archive.size, manifest.archive.part_size
+
+    def digest(offset: int) -> bytes:
+        part = hashlib.sha256()
+        for chunk in store.read(manifest.archive.key, offset, min(part_size, size - offset)):
+            part.update(chunk)
+        return part.digest()
+
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="read-back") as pool:
+        return composite(list(pool.map(digest, range(0, size, part_size))))
+
+
+def _encryption(info: ObjectInfo) -> str:
+    return " ".join(part for part in (info.encryption, info.kms_key_id) if part) or "none"
+
+
+def _encryption_fits(info: ObjectInfo, manifest: Manifest) -> bool:
+    wanted = manifest.archive.encryption
+    if wanted == "none":
+        return True
+    return info.encryption == wanted and (
+        manifest.archive.kms_key_arn is None or info.kms_key_id == manifest.archive.kms_key_arn
+    )

@@ -1,0 +1,287 @@
+"""The object store: S3 and whatever speaks its API. The store is the catalogue; nothing is kept elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import ConnectionError as BotoConnectionError
+
+from include.backup.errors import (
+    BucketMissingError,
+    KmsKeyError,
+    ObjectDiffersError,
+    ObjectExistsError,
+    ObjectMissingError,
+    ObjectShortError,
+    StoreDeniedError,
+    StoreError,
+    StoreUnreachableError,
+)
+
+if TYPE_CHECKING:
+    from types_boto3_kms import KMSClient
+    from types_boto3_s3 import S3Client
+
+    from include.backup.connections import StoreConnection
+
+READ_CHUNK_BYTES = 1 << 18
+READ_ATTEMPTS = 4
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
+_KMS = {"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "NotFoundException"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encryption:
+    """Server-side encryption asked of the store: ``aws:kms`` with a key, ``AES256``, or none."""
+
+    algorithm: str | None
+    kms_key_id: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of a PUT."""
+        if self.algorithm is None:
+            return {}
+        key = {"SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
+        return {"ServerSideEncryption": self.algorithm, **key}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    """What the store says of an object; size in bytes, checksum as S3 writes it (base64[-parts])."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+    checksum: str | None = None
+    storage_class: str = "STANDARD"
+    encryption: str | None = None
+    kms_key_id: str | None = None
+
+
+class ObjectStore:
+    """One bucket."""
+
+    def __init__(self, *, s3: S3Client, kms: KMSClient, bucket: str) -> None:
+        self.s3 = s3
+        self._kms = kms
+        self.bucket = bucket
+
+    @classmethod
+    def connect(cls, connection: StoreConnection, *, bucket: str, concurrency: int = 4) -> ObjectStore:
+        """Make the clients; nothing is sent yet."""
+        session = boto3.Session(
+            aws_access_key_id=connection.access_key or None,
+            aws_secret_access_key=str(connection.secret_key) if connection.secret_key else None,
+            region_name=connection.region,
+        )
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=concurrency + 2,
+            s3={"addressing_style": "path" if connection.endpoint_url else "auto"},
+        )
+        common: dict[str, Any] = {
+            "endpoint_url": connection.endpoint_url or None,
+            "verify": connection.ca_bundle or None,
+            "config": config,
+        }
+        return cls(s3=session.client("s3", **common), kms=session.client("kms", **common), bucket=bucket)
+
+    def url(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def check_bucket(self) -> None:
+        """Raise BucketMissingError, StoreDeniedError or StoreUnreachableError unless the bucket answers."""
+        with self.errors("", "look at the bucket"):
+            try:
+                self.s3.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if _code(error) in _MISSING | {"NoSuchBucket"}:
+                    raise self._bucket_missing() from error
+                raise
+
+    def kms_key_arn(self, key_id: str) -> str:
+        """Return the ARN of an enabled key; raises KmsKeyError.
+
+        Asked of KMS itself, since not every S3 server refuses a PUT with an unknown key.
+        """
+        advice = "make the key (or correct encryption.kms_key_id in the policy) and retry"
+        try:
+            key = self._kms.describe_key(KeyId=key_id)["KeyMetadata"]
+        except ClientError as error:
+            if _code(error) in _DENIED | {"AccessDeniedException"}:
+                raise StoreDeniedError(
+                    f"no permission to describe the KMS key {key_id}; allow kms:DescribeKey"
+                ) from error
+            raise KmsKeyError(f"the KMS key {key_id} cannot be used ({_code(error)}); {advice}") from error
+        except (BotoConnectionError, HTTPClientError) as error:
+            raise StoreUnreachableError(f"KMS does not answer ({error}); check the endpoint and retry") from error
+        if key.get("KeyState", "Enabled") != "Enabled":
+            raise KmsKeyError(f"the KMS key {key_id} is {key['KeyState']}; {advice}")
+        return str(key["Arn"])
+
+    def check_put(self, key: str, encryption: Encryption) -> None:
+        """Raise StoreDeniedError unless this key may be written; leaves nothing behind."""
+        with self.errors(key, "write"):
+            upload = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, **encryption.arguments())
+            self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload["UploadId"])
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return what the store says of an object, or None when it is not there."""
+        with self.errors(key, "look at"):
+            try:
+                found = self.s3.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+        return ObjectInfo(
+            key=key,
+            size=found["ContentLength"],
+            modified=found["LastModified"],
+            etag=found["ETag"].strip('"'),
+            checksum=found.get("ChecksumSHA256"),
+            storage_class=found.get("StorageClass", "STANDARD"),
+            encryption=found.get("ServerSideEncryption"),
+            kms_key_id=found.get("SSEKMSKeyId"),
+        )
+
+    def get(self, key: str) -> bytes:
+        """Return a small object whole; raises ObjectMissingError."""
+        with self.errors(key, "read"):
+            return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def read(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``offset``; a broken connection goes on where it stopped.
+
+        Raises ObjectShortError when the object ends before that.
+        """
+        done = attempt = 0
+        while done < length:
+            before = done
+            try:
+                for chunk in self._read_once(key, offset + done, length - done):
+                    done += len(chunk)
+                    yield chunk
+            except StoreUnreachableError:
+                attempt = attempt + 1 if done == before else 1
+                if attempt >= READ_ATTEMPTS:
+                    raise
+            else:
+                if done < length:
+                    raise ObjectShortError(
+                        f"{self.url(key)} ends at byte {offset + done}, {length - done} bytes too early; "
+                        "it is damaged, use another backup"
+                    )
+
+    def put_if_absent(
+        self, key: str, body: bytes, *, encryption: Encryption, tags: Mapping[str, str] | None = None
+    ) -> bool:
+        """Write a small object once. Return False when it was there already with the same bytes.
+
+        Raises ObjectExistsError when it was there with other bytes.
+        """
+        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        with self.errors(key, "write"):
+            try:
+                self.s3.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=body,
+                    ChecksumSHA256=checksum,
+                    ContentType="application/json",
+                    IfNoneMatch="*",
+                    Tagging=tagging(tags),
+                    **encryption.arguments(),
+                )
+            except ClientError as error:
+                if _code(error) not in {"PreconditionFailed", "412"}:
+                    raise
+            else:
+                return True
+        if self.get(key) != body:
+            raise ObjectExistsError(f"{self.url(key)} is already there with other content; it was left as it is")
+        return False
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield every object below a prefix."""
+        with self.errors(prefix, "list"):
+            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield ObjectInfo(
+                        key=item["Key"],
+                        size=item["Size"],
+                        modified=item["LastModified"],
+                        etag=item["ETag"].strip('"'),
+                        storage_class=item.get("StorageClass", "STANDARD"),
+                    )
+
+    @contextmanager
+    def errors(self, key: str, action: str) -> Iterator[None]:
+        """Turn the client's exceptions into named errors with the object and the next step."""
+        where = self.url(key)
+        try:
+            yield
+        except ClientError as error:
+            raise self._named(error, where, action) from error
+        except NoCredentialsError as error:
+            raise StoreDeniedError(f"no credentials to {action} {where}; fill in the store's connection") from error
+        except (BotoConnectionError, HTTPClientError) as error:
+            raise StoreUnreachableError(
+                f"the store did not answer when asked to {action} {where} ({error}); check the endpoint and retry"
+            ) from error
+        except BotoCoreError as error:
+            raise StoreError(f"cannot {action} {where}: {error}") from error
+
+    def _named(self, error: ClientError, where: str, action: str) -> StoreError:
+        code = _code(error)
+        if code == "NoSuchBucket":
+            return self._bucket_missing()
+        if code in _MISSING:
+            return ObjectMissingError(f"{where} is not there; run `python -m include.backup list` to see what is")
+        if code in _DENIED:
+            return StoreDeniedError(
+                f"the store refused to {action} {where} ({code}); check the access key and its policy"
+            )
+        if code in _KMS:
+            return KmsKeyError(f"the store cannot use the KMS key to {action} {where} ({code}); check the key")
+        if code in {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"}:
+            return ObjectDiffersError(f"{where}: the store received other bytes than were sent; retry the task")
+        return StoreError(f"cannot {action} {where} ({code}): {error.response['Error'].get('Message', '')}")
+
+    def _bucket_missing(self) -> BucketMissingError:
+        return BucketMissingError(
+            f"the bucket {self.bucket} does not exist; make it, or correct the policy's store.bucket"
+        )
+
+    def _read_once(self, key: str, offset: int, length: int) -> Iterator[bytes]:
+        with self.errors(key, "read"):
+            answer = self.s3.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={offset}-{offset + length - 1}")
+            yield from answer["Body"].iter_chunks(READ_CHUNK_BYTES)
+
+
+def tagging(tags: Mapping[str, str] | None) -> str:
+    """Return tags as the x-amz-tagging header wants them.
+
+    >>> tagging({"source": "pulse_messages", "tier": "daily"})
+    'source=pulse_messages&tier=daily'
+    """
+    return urlencode(tags or {})
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
