@@ -54,12 +54,17 @@ def runtime_dir(preferred: Path, user: str | None, *, base: Path = SHARED_BASE) 
     _make(preferred)
     if can_enter(user, preferred):
         return preferred
-    folder = base / f"pulse-{_digest(str(preferred.resolve()))}"
+    folder = stand_in(preferred, base=base)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     _refuse_foreign(folder)
     folder.chmod(PASSABLE)
     return folder
+
+
+def stand_in(preferred: Path, *, base: Path = SHARED_BASE) -> Path:
+    """Return the folder that ``runtime_dir`` uses instead of one that the user cannot enter."""
+    return base / f"pulse-{_digest(str(preferred.resolve()))}"
 
 
 def usable_tools(tools: PostgresTools, user: str | None, *, base: Path = SHARED_BASE) -> PostgresTools:

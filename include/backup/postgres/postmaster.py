@@ -114,12 +114,12 @@ def end_child(child: subprocess.Popen[bytes], data: Path, *, own_processes: bool
     end_strays(data)
 
 
-def end_strays(data: Path) -> None:
-    """Kill what still stands in the data folder, and wait until it is gone."""
-    if not wait_for(lambda: not processes_in(data), 3):
-        for pid in processes_in(data):
+def end_strays(data: Path, *, grace_seconds: float = 3.0) -> None:
+    """Kill what is left of a server on the data folder, and wait until it is gone."""
+    if not wait_for(lambda: not _left_of_server(data), grace_seconds):
+        for pid in _left_of_server(data):
             _send(pid, signal.SIGKILL)
-        wait_for(lambda: not processes_in(data), 3)
+        wait_for(lambda: not _left_of_server(data), 3)
 
 
 def end_lasting(data: Path, *, seconds: float) -> bool:
@@ -149,6 +149,22 @@ def is_alive(pid: int) -> bool:
     return (PROC / str(pid)).exists()
 
 
+def _left_of_server(data: Path) -> list[int]:
+    """Return who is in the data folder because of the server, and not, say, a person's shell."""
+    return [
+        pid
+        for pid in processes_in(data)
+        if _owner(pid) != os.geteuid() or _argv(pid)[0].startswith("postgres:") or "-D" in _argv(pid)
+    ]
+
+
+def _owner(pid: int) -> int:
+    try:
+        return (PROC / str(pid)).stat().st_uid
+    except FileNotFoundError:
+        return os.geteuid()
+
+
 def _children_of(parent: int) -> list[int]:
     found = []
     for entry in PROC.iterdir():
@@ -164,7 +180,7 @@ def _argv(pid: int) -> list[str]:
     try:
         return (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return []
+        return [""]
 
 
 def _send(pid: int, signal_number: int) -> None:

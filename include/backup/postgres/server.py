@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from include.backup.errors import CommandError
+from include.backup.errors import CommandError, CommandKilledError
 from include.backup.postgres import cluster, postmaster
 from include.backup.postgres.account import (
     ServerError,
@@ -166,6 +166,8 @@ class PostgresServer:
             argv = cluster.initdb_argv(spec.tools, folder, spec.superuser, password_file, lasting=spec.outlives_parent)
             try:
                 self._runner.run(Command(argv=argv, user=spec.user, folder=folder))
+            except CommandKilledError:
+                raise
             except CommandError as error:
                 raise ServerError(f"the data folder {spec.data} cannot be made: {error}") from error
 

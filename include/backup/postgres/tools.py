@@ -36,8 +36,7 @@ class PostgresTools:
         path = self.bin_dir / program
         if not path.is_file():
             raise ToolMissingError(
-                f"{program} is not in {self.bin_dir} (PostgreSQL {self.version}); "
-                f"install {_package(self.major)}"
+                f"{program} is not in {self.bin_dir} (PostgreSQL {self.version}); install {_package(self.major)}"
             )
         return str(path)
 
