@@ -31,6 +31,12 @@ class SettingsError(RetryWorthlessError):
     exit_code = 2
 
 
+class ConnectionDefinitionError(RetryWorthlessError):
+    """Raised when a connection is missing, incomplete, or holds what is not allowed."""
+
+    exit_code = 2
+
+
 class ParameterError(RetryWorthlessError):
     """Raised when a parameter of a run or a command is not acceptable."""
 

@@ -1,0 +1,177 @@
+"""What a JSON Schema cannot say of a policy: inheritance, prefixes, the strategy's retention, sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from include.backup.cron import cron_problem
+from include.backup.errors import PolicyError
+from include.backup.retention import STRATEGY_MINIMUM, Retention
+from include.backup.yaml_document import Document, KeyPath, Problem, line_of
+
+# What lies in the bucket beside the tiers' archives.
+RESERVED_PREFIXES = (
+    "proofs/",
+    "evidence/",
+    "holds/",
+    "audit/",
+    "incremental/",
+    "schema/",
+    "tables/",
+    "attachments/",
+)
+UNREADABLE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A source with its defaults filled in, not yet checked; ``lines`` has the lines of both."""
+
+    name: str
+    data: Any
+    lines: Mapping[KeyPath, int]
+
+    @property
+    def at(self) -> KeyPath:
+        return ("sources", self.name)
+
+    def problem(self, path: KeyPath, text: str) -> Problem:
+        here = (*self.at, *path)
+        return Problem(path=here, line=line_of(self.lines, here), text=text)
+
+
+def merge(document: Document, name: str, own: Any) -> Draft:
+    """Return a source with the defaults that it does not set; mappings are merged, all else is replaced."""
+    defaults = document.data.get("defaults", {})
+    at: KeyPath = ("sources", name)
+    lines = {(*at, *path[1:]): line for path, line in document.lines.items() if path[:1] == ("defaults",) and path[1:]}
+    lines.update(document.lines)
+    if not isinstance(own, dict):
+        return Draft(name=name, data=own, lines=lines)
+    tiers = own.get("tiers")
+    named = tiers if isinstance(tiers, dict) else {}
+    base = {
+        **defaults,
+        **(
+            {"tiers": {tier: data for tier, data in defaults["tiers"].items() if tier in named}}
+            if "tiers" in defaults
+            else {}
+        ),
+    }
+    return Draft(name=name, data=_merged(base, own), lines=lines)
+
+
+def source_problems(draft: Draft) -> list[Problem]:
+    """Return what is wrong with a source that fits the schema."""
+    found = list(_encryption_problems(draft))
+    for name, tier in draft.data["tiers"].items():
+        for check in _TIER_CHECKS:
+            found += [draft.problem(("tiers", name, key), text) for key, text in check(name, tier)]
+    return found + list(_overlapping_tiers(draft))
+
+
+def overlapping_sources(draft: Draft, accepted: Mapping[str, Any]) -> list[Problem]:
+    """Return prefixes that collide with those of other sources in the same bucket.
+
+    Tiers of one name may share a prefix, since a backup id begins with its source.
+    """
+    found = []
+    for other, data in accepted.items():
+        if data["store"]["bucket"] != draft.data["store"]["bucket"]:
+            continue
+        for tier, settings in draft.data["tiers"].items():
+            for other_tier, other_settings in data["tiers"].items():
+                mine, theirs = settings["prefix"], other_settings["prefix"]
+                if (mine == theirs and tier != other_tier) or (mine != theirs and _overlap(mine, theirs)):
+                    text = f"prefix {mine} overlaps {theirs} of {other}'s tier {other_tier} in the same bucket"
+                    found.append(draft.problem(("tiers", tier, "prefix"), text))
+    return found
+
+
+def parse_keep(text: str) -> Retention:
+    """Return a tier's retention; raises PolicyError, which a checked policy never does."""
+    keep = Retention.parse(text)
+    if keep is None:
+        raise PolicyError(f"keep {text!r} is not a number and days, weeks, months or years")
+    return keep
+
+
+def _merged(base: Any, own: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(own, dict)):
+        return own
+    return {**base, **{key: _merged(base.get(key), value) for key, value in own.items()}}
+
+
+def _encryption_problems(draft: Draft) -> Iterator[Problem]:
+    encryption = draft.data["store"]["encryption"]
+    has_key = "kms_key_id" in encryption
+    if encryption["sse"] == "aws:kms" and not has_key:
+        yield draft.problem(("store", "encryption", "sse"), "sse aws:kms needs kms_key_id beside it")
+    if encryption["sse"] != "aws:kms" and has_key:
+        yield draft.problem(("store", "encryption", "kms_key_id"), "kms_key_id needs sse: aws:kms beside it")
+
+
+def _schedule(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    schedule = tier["schedule"]
+    if schedule is None:
+        return
+    if name == "pre_deployment":
+        yield "schedule", "pre_deployment is triggered by a deploy; allowed: schedule: null"
+    elif problem := cron_problem(schedule["cron"]):
+        yield "schedule", f"cron {schedule['cron']!r}: {problem}"
+
+
+def _retention(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    keep = Retention.parse(tier["keep"])
+    if keep is None:
+        yield "keep", f"keep is {tier['keep']!r}; allowed: a number and days, weeks, months or years"
+        return
+    minimum = STRATEGY_MINIMUM[name]
+    if keep.is_shorter_than(minimum):
+        if "below_strategy" not in tier:
+            yield (
+                "keep",
+                f"keep: {keep} contradicts the backup strategy, which keeps {name} backups {minimum}; allowed: "
+                f'{minimum} or longer, or below_strategy: "<the reason>" beside it',
+            )
+    elif "below_strategy" in tier:
+        yield "below_strategy", f"keep: {keep} is not below the strategy's {minimum}; remove below_strategy"
+
+
+def _prefix(_name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for reserved in RESERVED_PREFIXES:
+        if _overlap(tier["prefix"], reserved):
+            yield "prefix", f"prefix {tier['prefix']} overlaps {reserved}, which has another use in the bucket"
+
+
+def _proof(_name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if tier["prove"] == "in_chain" and tier["storage_class"] in UNREADABLE_CLASSES:
+        yield (
+            "prove",
+            f"an object of class {tier['storage_class']} cannot be read back at once; allowed: prove: after, or "
+            "another storage_class",
+        )
+
+
+_TIER_CHECKS: tuple[Callable[[str, Mapping[str, Any]], Iterator[tuple[str, str]]], ...] = (
+    _schedule,
+    _retention,
+    _prefix,
+    _proof,
+)
+
+
+def _overlapping_tiers(draft: Draft) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for name, tier in draft.data["tiers"].items():
+        for other, prefix in seen.items():
+            if _overlap(prefix, tier["prefix"]):
+                text = f"prefix {tier['prefix']} overlaps {prefix} of tier {other}; give each tier its own folder"
+                yield draft.problem(("tiers", name, "prefix"), text)
+        seen[name] = tier["prefix"]
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
