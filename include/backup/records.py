@@ -31,9 +31,7 @@ def from_json(kind: type[Record], content: bytes, *, format_version: int, name: 
     try:
         data = json.loads(content)
     except ValueError as error:
-        raise ManifestError(
-            f"{name} is not valid JSON ({error}); it is damaged, use another backup"
-        ) from error
+        raise ManifestError(f"{name} is not valid JSON ({error}); it is damaged, use another backup") from error
     if not isinstance(data, dict) or "format_version" not in data:
         raise ManifestError(f"{name} has no format_version; it was not written by this project")
     found = data.pop("format_version")

@@ -126,9 +126,8 @@ def member_path(folder: Path, name: str) -> Path:
 
 
 def unpack_for_old_pg_restore(folder: Path) -> None:
-    """Replace .zst files by their content: pg_restore before 16 does not read zstd."""
+    """Write the content of each .zst file beside it: pg_restore before 16 does not read zstd."""
     for path in sorted(folder.rglob("*.zst")):
         with path.open("rb") as stored, path.with_suffix("").open("wb") as raw:
             for chunk in uncompressed(chunks_of(stored), Compression.ZSTD, name=path.name):
                 raw.write(chunk)
-        path.unlink()

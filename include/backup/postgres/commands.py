@@ -70,11 +70,6 @@ def pg_dumpall_globals_command(
     )
 
 
-def pg_restore_list_command(tools: PostgresTools, *, dump: Path) -> Command:
-    """Return the listing of an archive, whose lines ``--use-list`` takes again."""
-    return Command(argv=(tools.path("pg_restore"), "--list", str(dump)))
-
-
 def pg_restore_command(
     tools: PostgresTools,
     endpoint: Endpoint,

@@ -15,7 +15,8 @@ from typing import BinaryIO
 from include.backup.errors import TocError
 
 MAGIC = b"PGDMP"
-DIRECTORY_FORMAT = 5
+# pg_dump marks the toc.dat of a directory as the tar format's, so that a tar of the folder can be restored too.
+DIRECTORY_FORMAT = 3
 KNOWN_VERSIONS = ((1, 14), (1, 15), (1, 16))
 # The oldest pg_restore that reads each archive version.
 PG_RESTORE_MINIMUM = {(1, 14): 12, (1, 15): 16, (1, 16): 17}

@@ -33,10 +33,11 @@ def superuser_statements(text: str) -> tuple[str, ...]:
 def role_statements(text: str, *, without: Iterable[str] = ()) -> frozenset[str]:
     """Return the statements on roles that two clusters must share, but those that name a role in ``without``."""
     ignored = tuple(without)
+    statements = (_GRANTED_BY.sub(";", line) for line in text.splitlines() if _STATEMENT.match(line))
     return frozenset(
-        _GRANTED_BY.sub(";", line)
-        for line in text.splitlines()
-        if _STATEMENT.match(line) and not _TABLESPACE.match(line) and not any(name in line for name in ignored)
+        statement
+        for statement in statements
+        if not _TABLESPACE.match(statement) and not any(name in statement for name in ignored)
     )
 
 

@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
-import psycopg
-
+from include.backup.archive.members import Compression, chunks_of, inspect
 from include.backup.manifest import Manifest
 from include.backup.proof.record import Difference
 
-_MEMBER = re.compile(r"^dump/blob_(?P<oid>\d+)\.dat(?:\.zst)?$")
-CHUNK_BYTES = 1 << 20
-INV_READ = 0x40000
+_MEMBER = re.compile(r"^(?:dump/)?blob_(?P<oid>\d+)\.dat(?P<zstd>\.zst)?$")
 
 
-def compare_large_objects(
-    connection: psycopg.Connection[dict[str, Any]], manifest: Manifest
-) -> tuple[int, tuple[Difference, ...]]:
-    """Return how many were compared, and those that are missing, added or differ."""
+def compare_large_objects(manifest: Manifest, restored: Path) -> tuple[int, tuple[Difference, ...]]:
+    """Compare with a new dump of the copy; return how many there are, and those that differ."""
     wanted = {
         int(match["oid"]): member.sha256
         for member in manifest.members
         if (match := _MEMBER.match(member.name)) is not None
     }
-    rows = connection.execute("SELECT oid::bigint AS oid FROM pg_catalog.pg_largeobject_metadata").fetchall()
-    there = {int(row["oid"]) for row in rows}
-    return len(wanted), tuple(_differences(connection, wanted, there))
+    return len(wanted), tuple(_differences(wanted, _contents(restored)))
 
 
-def _differences(
-    connection: psycopg.Connection[dict[str, Any]], wanted: dict[int, str], there: set[int]
-) -> Iterator[Difference]:
-    for oid in sorted(there ^ set(wanted)):
-        detail = "is not there after the restore" if oid in wanted else "is there but not in the archive"
+def _contents(folder: Path) -> dict[int, str]:
+    found = {}
+    for path in folder.iterdir():
+        match = _MEMBER.match(path.name)
+        if match is not None:
+            compression = Compression.ZSTD if match["zstd"] else Compression.NONE
+            with path.open("rb") as file:
+                facts = inspect(chunks_of(file), name=path.name, compression=compression, table_data=False)
+            found[int(match["oid"])] = facts.sha256
+    return found
+
+
+def _differences(wanted: dict[int, str], found: dict[int, str]) -> Iterator[Difference]:
+    for oid in sorted({**wanted, **found}):
+        if oid not in found:
+            detail = "is not there after the restore"
+        elif oid not in wanted:
+            detail = "is there after the restore but not in the archive"
+        elif wanted[oid] != found[oid]:
+            detail = "has other bytes after the restore"
+        else:
+            continue
         yield Difference(what="large object", name=str(oid), detail=detail)
-    for oid in sorted(there & set(wanted)):
-        if _sha256(connection, oid) != wanted[oid]:
-            yield Difference(what="large object", name=str(oid), detail="has other bytes after the restore")
-
-
-def _sha256(connection: psycopg.Connection[dict[str, Any]], oid: int) -> str:
-    digest = hashlib.sha256()
-    with connection.transaction():
-        row = connection.execute("SELECT lo_open(%s::bigint::oid, %s) AS handle", (oid, INV_READ)).fetchone()
-        handle = row["handle"] if row else None
-        while True:
-            piece = connection.execute("SELECT loread(%s, %s) AS data", (handle, CHUNK_BYTES)).fetchone()
-            if not piece or not piece["data"]:
-                return digest.hexdigest()
-            digest.update(piece["data"])

@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from include.backup.archive.reader import ArchiveReader
+from include.backup.archive.reader import ArchiveReader, unpack_for_old_pg_restore
 from include.backup.errors import ArchiveError, RestoreError
 from include.backup.manifest import Manifest, fingerprint
-from include.backup.postgres.commands import pg_dump_command, pg_dumpall_globals_command
+from include.backup.postgres.commands import ZSTD_SINCE, pg_dump_command, pg_dumpall_globals_command
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import Toc, read_toc
 from include.backup.postgres.tools import PostgresTools, find_tools
@@ -77,9 +77,8 @@ def prove(request: ProofRequest, *, runner: Runner, log: logging.Logger, clock: 
     started_at = clock()
     findings = _Findings()
     tools = find_tools(request.manifest.dump.server.major, at_least=request.manifest.fits.pg_restore_minimum)
-    isolation, version = Isolation(network="none", uid="none"), "none"
     with ScratchServer(root=request.scratch_root, tools=tools, runner=runner, log=log) as scratch:
-        isolation, version = scratch.isolation, scratch.version
+        isolation = Isolation(**scratch.isolation.to_dict())
         try:
             _Prover(request, scratch, tools, runner, log, findings).run()
         except (ArchiveError, RestoreError) as error:
@@ -95,7 +94,7 @@ def prove(request: ProofRequest, *, runner: Runner, log: logging.Logger, clock: 
         started_at=started_at,
         finished_at=clock(),
         durations=findings.durations,
-        server_version=version,
+        server_version=tools.version,
         pg_restore_version=tools.version,
         isolation=isolation,
         tables=findings.tables,
@@ -125,7 +124,9 @@ class _Prover:
         self._runner = runner
         self._log = log
         self._findings = findings
-        self._folder = scratch.work_dir
+        # The server's user may pass through its folder, and must not read the roles' passwords in it.
+        self._folder = scratch.folder / "archive"
+        self._folder.mkdir(mode=0o700)
 
     def run(self) -> None:
         self._timed("fetch", self._fetch)
@@ -137,6 +138,8 @@ class _Prover:
     def _fetch(self) -> None:
         reader = ArchiveReader(self._request.store, self._manifest)
         reader.fetch_all(self._folder, progress=lambda _: None)
+        if self._tools.major < ZSTD_SINCE:
+            unpack_for_old_pg_restore(self._folder / "dump")
         self._log.info("archive read as stored, %d bytes, every hash as recorded", self._manifest.archive.size)
 
     def _check_toc(self, toc: Toc) -> None:
@@ -174,7 +177,7 @@ class _Prover:
     def _compare(self, toc: Toc, loaded: Loaded) -> None:
         comparer = RowComparer(
             tools=self._tools,
-            endpoint=self._scratch.loader(loaded.database),
+            endpoint=self._scratch.loader.on(loaded.database),
             manifest=self._manifest,
             folder=self._folder,
             jobs=self._request.jobs,
@@ -188,7 +191,7 @@ class _Prover:
 
     def _compare_state(self, toc: Toc, loaded: Loaded) -> None:
         skipped = loaded.gaps.skipped
-        with connect(self._scratch.loader(loaded.database)) as connection:
+        with connect(self._scratch.loader.on(loaded.database)) as connection:
             for name, value, is_called in sequence_entries(toc, skipped=skipped):
                 self._findings.sequences += 1
                 row = connection.execute(
@@ -196,9 +199,6 @@ class _Prover:
                 ).fetchone()
                 if row is None or (row["last_value"], row["is_called"]) != (value, is_called):
                     self._differs("SEQUENCE", name, f"is at {row} instead of ({value}, {is_called})")
-            count, differences = compare_large_objects(connection, self._manifest)
-            self._findings.large_objects = count
-            self._findings.differences.extend(differences)
             populated = connection.execute(
                 "SELECT n.nspname || '.' || c.relname AS name FROM pg_catalog.pg_class c"
                 " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -228,13 +228,13 @@ class _Prover:
         target = self._folder / "restored"
         command = pg_dump_command(
             self._tools,
-            self._scratch.admin(loaded.database),
+            self._scratch.admin.on(loaded.database),
             target=target,
-            jobs=1,
+            jobs=self._request.jobs,
             compression_level=1,
             lock_timeout_seconds=60,
             encoding=self._manifest.dump.server.encoding,
-            options=("--schema-only", "--large-objects"),
+            options=("--exclude-table-data=*.*",),
         )
         self._runner.run(command)
         restored = read_toc((target / "toc.dat").read_bytes())
@@ -246,17 +246,20 @@ class _Prover:
         )
         self._findings.schema_lines = lines
         self._findings.differences.extend(differences)
+        count, differences = compare_large_objects(self._manifest, target)
+        self._findings.large_objects = count
+        self._findings.differences.extend(differences)
 
     def _compare_roles(self) -> None:
         target = self._folder / "restored.globals.sql"
         command = pg_dumpall_globals_command(
             self._tools,
-            self._scratch.admin(MAINTENANCE_DATABASE),
+            self._scratch.admin.on(MAINTENANCE_DATABASE),
             target=target,
             role_passwords=self._manifest.dump.role_passwords,
         )
         self._runner.run(command)
-        ours = (self._scratch.admin_name, self._scratch.loader_name)
+        ours = (self._scratch.admin.user, self._scratch.loader.user)
         wanted = role_statements((self._folder / "globals.sql").read_text())
         found = role_statements(target.read_text(), without=ours)
         for statement in sorted(wanted - found):

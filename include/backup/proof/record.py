@@ -62,6 +62,7 @@ class Isolation:
 
     network: str
     uid: str
+    processes: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,9 @@ DATA_ENTRIES = frozenset(
     {"TABLE DATA", "SEQUENCE SET", "BLOBS", "LARGE OBJECTS", "MATERIALIZED VIEW DATA", "STATISTICS DATA"}
 )
 
+# The order of an access list is that of its grants in time; what it allows does not depend on it.
+GRANTS = frozenset({"ACL", "DEFAULT ACL"})
+
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
@@ -85,7 +88,10 @@ def _shapes(toc: Toc, *, skipped: Collection[int], locale_replaced: bool) -> Ite
 
 
 def _shape(entry: TocEntry) -> _Shape:
-    return _Shape(entry.desc, entry.namespace, entry.tag, entry.owner, entry.definition)
+    definition = entry.definition
+    if entry.desc in GRANTS:
+        definition = "".join(sorted(definition.splitlines(keepends=True)))
+    return _Shape(entry.desc, entry.namespace, entry.tag, entry.owner, definition)
 
 
 def _name(shape: _Shape) -> str:
