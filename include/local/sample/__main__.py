@@ -17,9 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Load the sample database as the arguments say; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        conninfo = psycopg.conninfo.make_conninfo(options.dsn)
-        if not psycopg.conninfo.conninfo_to_dict(conninfo).get("dbname") and "PGDATABASE" not in os.environ:
-            conninfo = psycopg.conninfo.make_conninfo(conninfo, dbname="pulse_messages")
+        named = psycopg.conninfo.conninfo_to_dict(options.dsn).get("dbname")
+        database = named or os.environ.get("PGDATABASE") or "pulse_messages"
+        conninfo = psycopg.conninfo.make_conninfo(options.dsn, dbname=database)
         if options.replace:
             replace_database(conninfo)
         summary = load_sample(

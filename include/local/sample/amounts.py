@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_SEED = 20250119
-MESSAGES_PER_MB = 1_600
+MESSAGES_PER_MB = 1_430
 # The catalogs of an empty database and the tables that do not grow.
-CONSTANT_MB = 12
+CONSTANT_MB = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ def sample_amounts(size_mb: int) -> SampleAmounts:
     """Return how many rows make a database of about `size_mb` megabytes; never fewer than a few thousand.
 
     >>> sample_amounts(100).messages
-    140800
+    121550
     """
     messages = max(MESSAGES_PER_MB * (size_mb - CONSTANT_MB), 5_000)
     # A workspace has at least 25 users, so that the members of a conversation differ.
@@ -37,7 +37,7 @@ def sample_amounts(size_mb: int) -> SampleAmounts:
         messages=messages,
         users=users,
         workspaces=users // 25 if users < 1_000 else users // 50,
-        conversations=max(messages // 40, 100),
-        attachments=messages // 16,
-        activity=messages // 8,
+        conversations=max(messages // 60, 100),
+        attachments=messages // 25,
+        activity=messages // 12,
     )

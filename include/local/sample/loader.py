@@ -77,6 +77,7 @@ def load_sample(
         connection.autocommit = True
         if found is None:
             say("Vacuum and analyze")
+            connection.execute("SET synchronous_commit = off")
             connection.execute("VACUUM (ANALYZE)")
         return summarise_sample(connection, seconds=time.monotonic() - started if found is None else 0.0)
 
@@ -86,7 +87,7 @@ def replace_database(conninfo: str) -> None:
     name = psycopg.conninfo.conninfo_to_dict(conninfo).get("dbname")
     if not isinstance(name, str) or name in {"postgres", "template0", "template1"}:
         raise SampleError(f"Refusing to replace the database {name!r}: name the sample's database in the DSN.")
-    elsewhere = psycopg.conninfo.make_conninfo(conninfo, dbname="template1")
+    elsewhere = psycopg.conninfo.make_conninfo(conninfo, dbname="postgres")
     with psycopg.connect(elsewhere, autocommit=True) as connection:
         database = sql.Identifier(name)
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))

@@ -1,5 +1,6 @@
 -- Deterministic generators, gone with the session. Everything comes from (row number, salt, seed): the same seed
--- gives the same rows in the same order, on every PostgreSQL version. Simple SQL functions, so that they are inlined.
+-- gives the same rows in the same order, on every PostgreSQL version. Simple SQL functions, so that they are inlined:
+-- text || bigint is only STABLE and would stop that in an IMMUTABLE one, hence the casts to text.
 
 CREATE FUNCTION pg_temp.seed() RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT {seed}::bigint';
 
@@ -13,9 +14,9 @@ CREATE FUNCTION pg_temp.slice(noise bigint, shift int, choices int) RETURNS int 
     AS 'SELECT 1 + (((noise >> shift) & 65535) % choices)::int';
 
 CREATE FUNCTION pg_temp.key(kind text, n bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS 'SELECT overlay(md5(kind || ''/{seed}/'' || n) PLACING ''4'' FROM 13 FOR 1)::uuid';
+    AS 'SELECT overlay(md5(kind || ''/{seed}/'' || n::text) PLACING ''4'' FROM 13 FOR 1)::uuid';
 
-CREATE FUNCTION pg_temp.moment(n bigint, salt int) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION pg_temp.moment(n bigint, salt int) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
     AS 'SELECT timestamptz ''2023-01-01 00:00:00+00'' + pg_temp.pick(n, salt, 64800000) * interval ''1 second''';
 
 CREATE FUNCTION pg_temp.amount(what text) RETURNS bigint LANGUAGE sql STABLE
@@ -24,7 +25,7 @@ CREATE FUNCTION pg_temp.amount(what text) RETURNS bigint LANGUAGE sql STABLE
 -- Messages follow each other over two years, at a pace that depends on how many there are.
 CREATE FUNCTION pg_temp.message_time(n bigint) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT timestamptz '2023-01-02 06:00:00+00'
-        + (n - 0.9 * pg_temp.pick(n, 70, 1000) / 1000.0) * (64000000.0 / current_setting('sample.messages')::float8) * interval '1 second'
+        + ((n - pg_temp.pick(n, 70, 900) / 1000.0::float8) * (64000000 / current_setting('sample.messages')::float8)) * interval '1 second'
 $$;
 
 CREATE FUNCTION pg_temp.given_name(i int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -44,12 +45,12 @@ CREATE FUNCTION pg_temp.person(n bigint) RETURNS text LANGUAGE sql IMMUTABLE PAR
     AS 'SELECT pg_temp.given_name(1 + pg_temp.pick(n, 71, 32)) || '' '' || pg_temp.family_name(1 + pg_temp.pick(n, 72, 32))';
 
 CREATE FUNCTION pg_temp.email(n bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT 'user' || n || '@' || (ARRAY['example.com', 'example.org', 'mail.example.net', 'Pulse.example'])[1 + pg_temp.pick(n, 73, 4)]
+    SELECT 'user' || n::text || '@' || (ARRAY['example.com', 'example.org', 'mail.example.net', 'Pulse.example'])[1 + pg_temp.pick(n, 73, 4)]
 $$;
 
 CREATE FUNCTION pg_temp.file_name(n bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (ARRAY['report', 'Photo', 'résumé', 'screen shot', '会議', 'budget "final"', 'notes', 'it''s_signed'])[1 + pg_temp.pick(n, 74, 8)]
-        || '-' || n || (ARRAY['.pdf', '.png', '.jpg', '.docx', '.csv', '.mp4'])[1 + pg_temp.pick(n, 75, 6)]
+        || '-' || n::text || (ARRAY['.pdf', '.png', '.jpg', '.docx', '.csv', '.mp4'])[1 + pg_temp.pick(n, 75, 6)]
 $$;
 
 CREATE FUNCTION pg_temp.mime_type(n bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$

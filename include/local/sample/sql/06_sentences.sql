@@ -27,15 +27,15 @@ CREATE FUNCTION pg_temp.verb(i int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL
 $$;
 
 CREATE FUNCTION pg_temp.object(i int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (ARRAY['the March invoice', 'ticket #', 'the onboarding checklist', 'the signed NDA', 'the seating plan',
-        'the second milestone', 'room ', 'the API keys rotation', 'the backup report', 'order no. ', 'the pricing page',
-        'the slides', 'the password reset flow', 'PR ', 'the customer interview', 'the refund', 'the analytics events',
-        'the translation file', 'the new logo', 'build ', 'the travel booking', 'the "urgent" request', 'the parking permits',
-        'the maintenance window', 'the feature flag', 'shipment ', 'the press release', 'the tax form', 'the survey results',
-        'version ', 'the load test', 'the rate limiter', 'the meeting notes', 'the floor plan', 'the training videos',
-        'the warranty claim', 'the e-mail thread', 'batch ', 'the retention policy', 'the incident timeline',
-        'the cookie banner', 'the newsletter', 'lot ', 'the Friday demo', 'the spare laptops', 'the union agreement',
-        'the delivery address', 'invoice '])[i]
+    SELECT (ARRAY['the March invoice', 'ticket', 'the onboarding checklist', 'the signed NDA', 'the seating plan',
+        'the second milestone', 'room ', 'the API keys rotation', 'the backup report', 'order', 'the pricing page',
+        'the slides', 'the password reset flow', 'PR', 'the customer interview', 'the refund', 'the analytics events',
+        'the translation file', 'the new logo', 'build', 'the travel booking', 'the "urgent" request', 'the parking permits',
+        'the maintenance window', 'the feature flag', 'shipment', 'the press release', 'the tax form', 'the survey results',
+        'version', 'the load test', 'the rate limiter', 'the meeting notes', 'the floor plan', 'the training videos',
+        'the warranty claim', 'the e-mail thread', 'batch', 'the retention policy', 'the incident timeline',
+        'the cookie banner', 'the newsletter', 'lot', 'the Friday demo', 'the spare laptops', 'the union agreement',
+        'the delivery address', 'invoice'])[i]
 $$;
 
 CREATE FUNCTION pg_temp.circumstance(i int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -67,7 +67,7 @@ CREATE FUNCTION pg_temp.sentence(noise bigint) RETURNS text LANGUAGE sql IMMUTAB
         || pg_temp.subject(pg_temp.slice(noise, 5, 40)) || ' '
         || pg_temp.verb(pg_temp.slice(noise, 12, 40)) || ' '
         || pg_temp.object(pg_temp.slice(noise, 19, 48))
-        || CASE WHEN (noise & 3) = 0 THEN ' ' || ((noise >> 40) & 65535) ELSE '' END
+        || CASE WHEN (noise & 3) = 0 THEN ' ' || ((noise >> 40) & 65535)::text ELSE '' END
         || pg_temp.circumstance(pg_temp.slice(noise, 30, 32))
         || pg_temp.closer(pg_temp.slice(noise, 44, 16))
 $$;

@@ -33,6 +33,7 @@ $roles$;
 GRANT anon, authenticated, service_role TO authenticator;
 GRANT service_role TO "Pulse ""Ops"" \ team";
 GRANT pg_read_all_data TO pulse_backup;
+GRANT SET ON PARAMETER log_min_duration_statement TO dashboard_user;
 GRANT pg_monitor TO "Pulse ""Ops"" \ team" WITH ADMIN OPTION;
 
 ALTER ROLE anon SET statement_timeout = '3s';

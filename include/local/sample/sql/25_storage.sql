@@ -67,10 +67,10 @@ INSERT INTO storage.objects (id, bucket_id, name, owner, created_at, updated_at,
 SELECT
     pg_temp.key('object', n),
     'attachments',
-    pg_temp.key('workspace', 1 + n % pg_temp.amount('workspaces')) || '/' || to_char(pg_temp.message_time(n * 16), 'YYYY/MM') || '/' || pg_temp.file_name(n),
+    pg_temp.key('workspace', 1 + n % pg_temp.amount('workspaces')) || '/' || to_char(pg_temp.message_time(n * 25), 'YYYY/MM') || '/' || pg_temp.file_name(n),
     pg_temp.key('user', 1 + pg_temp.pick(n, 60, pg_temp.amount('users')::int)),
-    pg_temp.message_time(n * 16),
-    pg_temp.message_time(n * 16),
+    pg_temp.message_time(n * 25),
+    pg_temp.message_time(n * 25),
     pg_temp.moment(n, 61),
     jsonb_build_object(
         'eTag', '"' || md5(n::text) || '"', 'size', pg_temp.file_size(n), 'mimetype', pg_temp.mime_type(n),

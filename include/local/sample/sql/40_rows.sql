@@ -83,7 +83,7 @@ ORDER BY c, member;
 INSERT INTO public.attachments
 SELECT
     pg_temp.key('attachment', n),
-    n * 16,
+    n * 25,
     pg_temp.key('object', n),
     pg_temp.file_name(n),
     pg_temp.mime_type(n),
@@ -91,7 +91,7 @@ SELECT
     sha256(int8send(pg_temp.noise(n, 150))),
     CASE WHEN pg_temp.mime_type(n) LIKE 'image/%' THEN ARRAY[320 + pg_temp.pick(n, 151, 4000), 240 + pg_temp.pick(n, 152, 3000)] END,
     CASE WHEN n <= 3 THEN 730000 + n END,
-    pg_temp.message_time(n * 16)
+    pg_temp.message_time(n * 25)
 FROM generate_series(1, pg_temp.amount('attachments')) AS n;
 
 INSERT INTO public.reactions

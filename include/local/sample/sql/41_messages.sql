@@ -10,7 +10,7 @@ SELECT
     pg_temp.key('conversation', c),
     pg_temp.member(c, slice_of_sender),
     CASE WHEN n > 50 AND (a & 7) = 0 THEN n - 1 - ((a >> 3) & 31) END,
-    CASE WHEN n % 16 = 0 THEN 'file' WHEN (a >> 50 & 127) = 1 THEN 'call' WHEN (a >> 50 & 127) = 2 THEN 'system' ELSE 'text' END::public.message_kind,
+    CASE WHEN n % 25 = 0 THEN 'file' WHEN (a >> 50 & 127) = 1 THEN 'call' WHEN (a >> 50 & 127) = 2 THEN 'system' ELSE 'text' END::public.message_kind,
     pg_temp.message_time(n),
     CASE WHEN (b & 31) = 0 THEN pg_temp.message_time(n) + ((b >> 8) & 65535) * interval '1 second' END,
     CASE WHEN (b & 255) = 1 THEN pg_temp.message_time(n) + interval '1 day' END,
@@ -30,7 +30,7 @@ SELECT
         'version', '5.' || pg_temp.slice(b, 3, 12) || '.' || pg_temp.slice(b, 9, 20),
         'trace', to_hex(d),
         'tokens', (b >> 33) & 1023,
-        'delivery', jsonb_build_object('attempts', pg_temp.slice(d, 9, 3), 'ms', ((d >> 12) & 65535) / 10.0)
+        'delivery', jsonb_build_object('attempts', pg_temp.slice(d, 9, 3), 'ms', ((d >> 12) & 65535)::float8 / 10)
     ) END,
     CASE WHEN (d & 31) = 5 THEN ARRAY[pg_temp.member(c, 0), pg_temp.member(c, 1)] WHEN (d & 1023) = 6 THEN '{}'::uuid[] END
 FROM (

@@ -35,7 +35,7 @@ CREATE UNIQUE INDEX users_email_idx ON public.users (lower(email::text)) NULLS N
 CREATE INDEX conversations_labels_idx ON public.conversations USING gist (labels);
 ALTER INDEX public.users_email_idx SET (fillfactor = 80);
 ALTER TABLE public.users ALTER COLUMN avatar SET STORAGE EXTERNAL;
-ALTER TABLE public.messages ALTER COLUMN conversation_id SET STATISTICS 500;
+ALTER TABLE public.messages ALTER COLUMN conversation_id SET STATISTICS 50;
 ALTER TABLE public.messages SET (autovacuum_vacuum_scale_factor = 0.05, toast.autovacuum_enabled = true);
 ALTER TABLE public.workspaces CLUSTER ON workspaces_slug_key;
 

@@ -56,6 +56,11 @@ CREATE POLICY "Own account" ON auth.users FOR SELECT TO authenticated USING (aut
 RESET ROLE;
 CREATE PUBLICATION "Audit, ""all""" FOR TABLES IN SCHEMA audit WITH (publish = 'insert');
 
+-- Privileges on members of extensions are kept apart from what CREATE EXTENSION gives.
+REVOKE EXECUTE ON FUNCTION extensions.crypt(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION extensions.crypt(text, text) TO service_role;
+GRANT SELECT ON extensions.pg_stat_statements TO dashboard_user WITH GRANT OPTION;
+
 -- As Supabase tells PostgREST that the schema changed; quiet unless someone listens.
 CREATE FUNCTION extensions.pgrst_ddl_watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -105,7 +105,7 @@ CREATE TABLE private.wide_values (id integer PRIMARY KEY, incompressible bytea, 
 ALTER TABLE private.wide_values ALTER COLUMN incompressible SET STORAGE EXTERNAL, ALTER COLUMN compressible SET COMPRESSION pglz;
 INSERT INTO private.wide_values
 SELECT n,
-    (SELECT string_agg(sha256(int8send(pg_temp.noise(n * 100000 + part, 310))), ''::bytea ORDER BY part) FROM generate_series(1, n * 4000) AS part),
+    (SELECT string_agg(sha256(int8send(pg_temp.noise(n * 100000 + part, 310))), ''::bytea ORDER BY part) FROM generate_series(1, n * 1000) AS part),
     repeat('pulse ', n * 50000),
     CASE n WHEN 1 THEN 'NULL' WHEN 2 THEN '\N' END
 FROM generate_series(1, 3) AS n;

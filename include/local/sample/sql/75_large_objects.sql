@@ -5,7 +5,7 @@ SET LOCAL ROLE postgres;
 SELECT lo_create(730000);
 SELECT lo_from_bytea(730001, convert_to(E'A small text, "quoted" \\ and two\nlines', 'UTF8'));
 SELECT lo_from_bytea(730002, (SELECT string_agg(set_byte('\x00', 0, b), ''::bytea ORDER BY b) FROM generate_series(0, 255) AS b));
-SELECT lo_from_bytea(730003, (SELECT string_agg(sha256(int8send(pg_temp.noise(part, 320))), ''::bytea ORDER BY part) FROM generate_series(1, 50000) AS part));
+SELECT lo_from_bytea(730003, (SELECT string_agg(sha256(int8send(pg_temp.noise(part, 320))), ''::bytea ORDER BY part) FROM generate_series(1, 36000) AS part));
 SELECT lo_create(730004);
 SELECT lo_put(730004, 300000, 'after a hole');
 
