@@ -12,7 +12,7 @@
 ## make bench        measure against pg_dump, gzip | psql and the strategy's script
 ## make install      only make .venv
 ## make lock         resolve requirements*.txt into the lock files anew
-## make clean        remove caches, .venv and the stopped stacks' state
+## make clean        stop the stacks; remove them with their data, .venv and caches
 ##
 ## PORT_BASE=6500    a second stack beside the first (default 6400: four ports from there)
 ## SAMPLE_MB=100     size of the sample database

@@ -55,9 +55,7 @@ def check_machine() -> None:
         )
     name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "no glibc").partition(" ")
     if name != "glibc" or _numbers(version) < OLDEST_GLIBC:
-        raise MissingError(
-            f"glibc 2.34 or newer is needed (Debian 12, Ubuntu 22.04), this is {name} {version}"
-        )
+        raise MissingError(f"glibc 2.34 or newer is needed (Debian 12, Ubuntu 22.04), this is {name} {version}")
     packages = [package for package, there in _system_packages().items() if not there]
     if packages:
         names = " ".join(packages)

@@ -1,4 +1,4 @@
-"""Remove what can be made again: caches, ``.venv``, and the state of stacks that do not run."""
+"""Remove what can be made again: caches, ``.venv``, and the stacks with their data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ CACHES = (".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis")
 
 
 def main() -> int:
-    """Stop every stack below ``.local``, then remove; return 1 when one does not stop."""
+    """Stop and remove every stack below ``.local``, then the rest; return 1 when one does not stop."""
     python = ROOT / ".venv" / "bin" / "python"
     for state in sorted((ROOT / ".local").glob("[0-9]*")):
         if not python.exists():
-            sys.stderr.write(
-                f"make: cannot tell whether the stack in {state} runs; make install first" + "\n"
-            )
+            sys.stderr.write(f"make: cannot tell whether the stack in {state} runs; make install first\n")
             return 1
-        command = [str(python), "-m", "include.local", "down", "--port-base", state.name]
+        command = [str(python), "-m", "include.local", "remove", "--port-base", state.name]
         if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
             return 1
     for folder in (ROOT / ".local", ROOT / ".venv", *(ROOT / name for name in CACHES)):

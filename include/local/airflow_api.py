@@ -62,9 +62,9 @@ class AirflowApi:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
         return self.post(f"/dags/{_quoted(dag_id)}/dagRuns", body)
 
-    def run_state(self, dag_id: str, run_id: str) -> str:
-        """Return queued, running, success or failed."""
-        return str(self.get(f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}")["state"])
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return a run: its state, when it was due, and more."""
+        return self.get(f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}")
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the run's task instances."""

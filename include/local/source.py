@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -44,10 +45,13 @@ class Source:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
+    def folder(self) -> Path:
+        """Return where the server's files lie; as root that may be where another user can reach them."""
+        return runtime_dir(self._layout.source, source_user())
+
     def server(self) -> PostgresServer:
-        """Return the server; as root its files may lie elsewhere, where another user can reach them."""
-        layout, user = self._layout, source_user()
-        folder = runtime_dir(layout.source, user)
+        """Return the server, running or not."""
+        layout, user, folder = self._layout, source_user(), self.folder()
         return PostgresServer(
             ServerSpec(
                 tools=find_tools(17, server=True),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +19,20 @@ from include.local.airflow import Airflow, now
 from include.local.airflow_api import AirflowApi
 from include.local.credentials import load_credentials
 from include.local.environment import service_environment
-from include.local.errors import ServiceFailedError, StackBusyError
+from include.local.errors import StackBusyError
 from include.local.layout import Layout, layout_of
 from include.local.processes import marked_processes
 from include.local.s3 import REGION, Store
 from include.local.service import Service, kill_all, stop_all
 from include.local.slack import SlackCapture
 from include.local.source import DATABASE, Source
+from include.local.status import ServiceStatus, UpReport
 from include.local.tls import ensure_certificates
 
 DEFAULT_SAMPLE_MB = 100
 SOURCE_CONNECTION = "pulse_messages_db"
 STORE_CONNECTION = "pulse_backups_s3"
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceStatus:
-    """One service: whether its process runs, whether it answers, and where."""
-
-    name: str
-    running: bool
-    healthy: bool
-    address: str
-
-    def to_json(self) -> dict[str, object]:
-        return {"name": self.name, "running": self.running, "healthy": self.healthy, "address": self.address}
-
-
-@dataclass(slots=True, kw_only=True)
-class UpReport:
-    """What ``up`` did; seconds of phases that overlap each other."""
-
-    seconds: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)
-    sample_mb: int = 0
-    sample_was_there: bool = False
-
-    def to_json(self) -> dict[str, object]:
-        phases = {name: round(seconds, 2) for name, seconds in self.phases.items()}
-        return {"seconds": round(self.seconds, 2), "phases": phases, "sample_mb": self.sample_mb}
 
 
 class Stack:
@@ -111,6 +85,14 @@ class Stack:
         if self.layout.state.exists():
             with self._alone():
                 self._stop(except_for=frozenset())
+
+    def remove(self) -> None:
+        """Stop everything and delete the stack's data, wherever it lies."""
+        self.down()
+        if self.layout.credentials.exists():
+            shutil.rmtree(self.source.folder(), ignore_errors=False)
+        if self.layout.state.exists():
+            shutil.rmtree(self.layout.state)
 
     def status(self) -> list[ServiceStatus]:
         """Return how each service is."""
@@ -289,10 +271,3 @@ def _timed(report: UpReport, phase: str, action: Callable[[], Any]) -> Any:
 
 def _silent(line: str) -> None:
     """Say nothing."""
-
-
-def require_healthy(stack: Stack) -> None:
-    """Raise ServiceFailedError unless every service answers."""
-    ill = [status.name for status in stack.status() if not status.healthy]
-    if ill:
-        raise ServiceFailedError(f"not healthy: {', '.join(ill)}; see {stack.layout.logs}")
