@@ -46,13 +46,13 @@ class Encryption:
     """Server-side encryption asked of the store: ``aws:kms`` with a key, ``AES256``, or none."""
 
     algorithm: str | None
-    kms_key_id: str | None = None
+    kms_key_arn: str | None = None
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of a PUT."""
         if self.algorithm is None:
             return {}
-        key = {"SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
+        key = {"SSEKMSKeyId": self.kms_key_arn} if self.kms_key_arn else {}
         return {"ServerSideEncryption": self.algorithm, **key}
 
 

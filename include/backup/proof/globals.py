@@ -9,7 +9,7 @@ _TABLESPACE = re.compile(r"^(?:CREATE|ALTER|COMMENT ON|GRANT .* ON|REVOKE .* ON)
 _GRANTED_BY = re.compile(r' GRANTED BY (?:"(?:[^"]|"")*"|[^\s";]+);$')
 _ALTER_ROLE = re.compile(r'^ALTER ROLE (?P<role>"(?:[^"]|"")*"|\S+) WITH (?P<options>.*);$')
 _STATEMENT = re.compile(r"^(?:CREATE ROLE|ALTER ROLE|GRANT|COMMENT ON ROLE) ")
-NOT_CARRIED = "tablespaces and the grantors of role memberships (a scratch server has other ones)"
+NOT_CARRIED = "tablespaces, grantors of role memberships and owners of extension members (a scratch server has its own)"
 
 
 def loadable_globals(text: str) -> str:

@@ -241,6 +241,7 @@ class _Prover:
         lines, differences = compare_schema(
             toc,
             restored,
+            extension_owner=self._scratch.admin.user,
             skipped=loaded.gaps.skipped,
             locale_replaced=any("locale" in text for text in loaded.not_proven),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from include.backup.postgres.toc import Toc, TocEntry, parse_setval
 from include.backup.proof.record import Difference
@@ -38,9 +38,18 @@ class _Shape:
 
 
 def compare_schema(
-    archived: Toc, restored: Toc, *, skipped: Collection[int] = (), locale_replaced: bool = False
+    archived: Toc,
+    restored: Toc,
+    *,
+    extension_owner: str,
+    skipped: Collection[int] = (),
+    locale_replaced: bool = False,
 ) -> tuple[int, tuple[Difference, ...]]:
-    """Return how many lines of definitions were compared, and every object that differs."""
+    """Return how many lines of definitions were compared, and every object that differs.
+
+    ``extension_owner`` is who made the extensions of the copy: PostgreSQL cannot give an extension's members to
+    another owner, so theirs may be that role instead of the archived one.
+    """
     wanted = Counter(_shapes(archived, skipped=skipped, locale_replaced=locale_replaced))
     found = Counter(_shapes(restored, skipped=(), locale_replaced=locale_replaced))
     missing, surplus = list((wanted - found).elements()), list((found - wanted).elements())
@@ -48,6 +57,8 @@ def compare_schema(
     differences = []
     for shape in missing:
         other = by_identity.pop(shape.identity, None)
+        if other is not None and other.owner == extension_owner and replace(other, owner=shape.owner) == shape:
+            continue
         detail = "is not there after the restore" if other is None else _changed(shape, other)
         differences.append(Difference(what=shape.desc, name=_name(shape), detail=detail))
     differences.extend(

@@ -100,10 +100,15 @@ class StepContext:
         """The bucket; the clients are made at first use."""
         return open_store(self.source, self._store_connection)
 
-    @property
+    @cached_property
     def encryption(self) -> Encryption:
+        """What the policy asks for, with the key's ARN: stores answer with the ARN, whatever alias was sent.
+
+        Raises KmsKeyError when there is no such key.
+        """
         wanted = self.source.store.encryption
-        return Encryption(algorithm=wanted.sse, kms_key_id=wanted.kms_key_id)
+        key = None if wanted.kms_key_id is None else self.store.kms_key_arn(wanted.kms_key_id)
+        return Encryption(algorithm=wanted.sse, kms_key_arn=key)
 
     @property
     def catalog(self) -> Catalog:

@@ -57,10 +57,9 @@ def run(ctx: StepContext) -> PreflightReport:
     ctx.store.check_bucket()
     already_stored = ctx.manifest_is_stored()
     refuse_stale_run(ctx, already_stored=already_stored)
-    if ctx.encryption.kms_key_id is not None:
-        ctx.store.kms_key_arn(ctx.encryption.kms_key_id)
+    encryption = ctx.encryption
     if not already_stored:
-        ctx.store.check_put(ctx.archive_key, ctx.encryption)
+        ctx.store.check_put(ctx.archive_key, encryption)
     ctx.staging.make()
     with connect(ctx.database) as connection:
         check_session_is_kept(ctx, connection)

@@ -147,7 +147,6 @@ def _manifest(
     ctx: StepContext, pack: Pack, facts: DumpFacts, plan: UploadPlan, uploaded: Uploaded, seconds: float
 ) -> Manifest:
     entries = {entry.dump_id: entry for entry in read_staged_toc(ctx).table_data}
-    key = ctx.encryption.kms_key_id
     return Manifest(
         backup_id=ctx.backup_id,
         source=ctx.source.name,
@@ -177,7 +176,7 @@ def _manifest(
             checksum=uploaded.checksum,
             storage_class=plan.storage_class,
             encryption=ctx.encryption.algorithm or "none",
-            kms_key_arn=None if key is None else ctx.store.kms_key_arn(key),
+            kms_key_arn=ctx.encryption.kms_key_arn,
         ),
         members=tuple(
             _member(staged, placed.offset, entries)

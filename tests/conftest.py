@@ -1,0 +1,73 @@
+"""Servers shared by all tests of a session: one embedded stack, and one PostgreSQL 15 where Debian's is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.backup.connections import DatabaseConnection
+from include.backup.policy import SHIPPED_POLICY, SourcePolicy, load_policy
+from include.local.ports import free_port_base
+from include.local.stack import Stack
+from tests.support.contexts import ContextMaker
+from tests.support.servers import source15_server
+
+SAMPLE_MB = 12
+POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
+
+
+@pytest.fixture(scope="session")
+def state_dir() -> Iterator[Path]:
+    """A folder for servers; short, since a unix socket's path may have 107 bytes at most."""
+    folder = Path(tempfile.mkdtemp(prefix="pulse-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(state_dir: Path) -> Iterator[Stack]:
+    """PostgreSQL 17 with the sample database and S3 with KMS, both with TLS; no Airflow."""
+    stack = Stack(free_port_base(), state_dir / "stack")
+    stack.up(sample_mb=SAMPLE_MB, airflow=False)
+    yield stack
+    stack.down()
+
+
+@pytest.fixture(scope="session")
+def policy_source() -> SourcePolicy:
+    """The source that the shipped policy protects."""
+    return load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages")
+
+
+@pytest.fixture
+def make_context(stack: Stack, policy_source: SourcePolicy, tmp_path: Path) -> ContextMaker:
+    """Return a maker of step contexts on the embedded stack, each with a run of its own."""
+    return ContextMaker(
+        source=policy_source,
+        database=stack.database_connection(),
+        store=stack.store_connection(),
+        staging_root=tmp_path / "staging",
+        scratch_root=stack.layout.scratch,
+    )
+
+
+@pytest.fixture(scope="session")
+def source15(state_dir: Path) -> Iterator[DatabaseConnection]:
+    """The sample database on Debian's PostgreSQL 15, reached by its unix socket."""
+    if not POSTGRES15.is_dir():
+        pytest.skip("postgresql-15 is not installed: apt-get install postgresql-15")
+    with source15_server(state_dir / "pg15", sample_mb=SAMPLE_MB) as connection:
+        yield connection
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the developer's own Airflow, AWS and PostgreSQL settings out of the tests."""
+    for name in list(os.environ):
+        if name.startswith(("AIRFLOW", "AWS_", "PG", "PULSE_", "BACKUP_")):
+            del os.environ[name]
