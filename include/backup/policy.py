@@ -106,6 +106,8 @@ class SourcePolicy:
     dump_budget_minutes: int
     jobs: int
     compression_level: int
+    retries: int
+    retry_delay_seconds: int
     keep_failed_hours: int
     store: StorePolicy
     slack: SlackPolicy | None
@@ -194,7 +196,7 @@ def _problems(document: Document, schema: Mapping[str, Any], draft: Draft) -> li
 
 def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
     plain = {"connection", "lock_wait_seconds", "lock_timeout_seconds", "dump_budget_minutes", "jobs"}
-    plain |= {"compression_level", "keep_failed_hours"}
+    plain |= {"compression_level", "retries", "retry_delay_seconds", "keep_failed_hours"}
     store = data["store"]
     sse = store["encryption"]["sse"]
     dump = timedelta(seconds=data["lock_wait_seconds"], minutes=data["dump_budget_minutes"])
