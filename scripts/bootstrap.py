@@ -81,7 +81,7 @@ def install() -> None:
                 "-m",
                 "pip",
                 "install",
-                "--quiet",
+                "-qq",
                 "--require-hashes",
                 "--no-deps",
                 "--disable-pip-version-check",

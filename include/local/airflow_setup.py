@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow.cli import cli_parser
-
 from include.local.credentials import write_private
 
 
@@ -68,6 +66,9 @@ def export(kind: str, folder: Path) -> dict[str, Any]:
 
 def airflow(*words: str) -> None:
     """Run one command of Airflow's command line in this process."""
+    # Here, since the import alone writes into Airflow's home.
+    from airflow.cli import cli_parser
+
     arguments = cli_parser.get_parser().parse_args(words)
     arguments.func(arguments)
 
