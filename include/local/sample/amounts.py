@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_SEED = 20250119
-MESSAGES_PER_MB = 1_430
+MESSAGES_PER_MB = 1_470
 # The catalogs of an empty database and the tables that do not grow.
 CONSTANT_MB = 15
 
@@ -27,11 +27,11 @@ def sample_amounts(size_mb: int) -> SampleAmounts:
     """Return how many rows make a database of about `size_mb` megabytes; never fewer than a few thousand.
 
     >>> sample_amounts(100).messages
-    121550
+    124950
     """
     messages = max(MESSAGES_PER_MB * (size_mb - CONSTANT_MB), 5_000)
     # A workspace has at least 25 users, so that the members of a conversation differ.
-    users = max(messages // 50, 200)
+    users = max(messages // 80, 200)
     return SampleAmounts(
         size_mb=size_mb,
         messages=messages,
