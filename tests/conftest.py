@@ -15,7 +15,7 @@ from include.backup.policy import SHIPPED_POLICY, SourcePolicy, load_policy
 from include.local.ports import free_port_base
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker
-from tests.support.servers import source15_server
+from tests.support.source15 import source15_server
 
 SAMPLE_MB = 12
 POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
