@@ -72,7 +72,7 @@ def usable_tools(tools: PostgresTools, user: str | None, *, base: Path = SHARED_
 
     Only a self-contained tree (bin, lib, share) can be copied. Raises ServerError otherwise.
     """
-    if _can(user, tools.path("postgres"), "--version"):
+    if _can_run(user, tools.path("postgres")):
         return tools
     tree = tools.bin_dir.parent
     if not all((tree / name).is_dir() for name in ("bin", "lib", "share")):
@@ -88,7 +88,7 @@ def usable_tools(tools: PostgresTools, user: str | None, *, base: Path = SHARED_
     if not _complete(tree, target):
         _copy(tree, target)
     usable = replace(tools, bin_dir=target / "bin")
-    if not _can(user, usable.path("postgres"), "--version"):
+    if not _can_run(user, usable.path("postgres")):
         raise ServerError(f"user {user} cannot run {usable.bin_dir}/postgres; is {base} mounted noexec?")
     return usable
 
@@ -111,6 +111,11 @@ def _exists(user: str) -> bool:
 def can_enter(user: str | None, folder: Path) -> bool:
     """Tell whether the user can enter a folder, by trying."""
     return _can(user, "test", "-x", str(folder))
+
+
+def _can_run(user: str | None, program: str) -> bool:
+    """Try from within a process of the user: setpriv itself still has root's capabilities when it executes."""
+    return _can(user, "env", program, "--version")
 
 
 def _can(user: str | None, *argv: str) -> bool:

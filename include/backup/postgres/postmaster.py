@@ -26,15 +26,16 @@ class PidFile:
     """What postmaster.pid says; ``pid`` is the server's own view when it has a process namespace."""
 
     pid: int
+    data: str
     port: int | None
     status: str
     identity: tuple[int, int]
 
 
-def read_pid_file(data: Path) -> PidFile | None:
-    """Return what postmaster.pid says, or None when there is none, or none yet."""
+def read_pid_file(folder: Path, *, name: str = "postmaster.pid") -> PidFile | None:
+    """Return what a pid or lock file says, or None when there is none, or none yet."""
     try:
-        with open(data / "postmaster.pid", "rb", opener=_open_no_link) as file:
+        with open(folder / name, "rb", opener=_open_no_link) as file:
             found = os.fstat(file.fileno())
             lines = file.read(4096).decode(errors="replace").splitlines()
     except FileNotFoundError:
@@ -43,6 +44,7 @@ def read_pid_file(data: Path) -> PidFile | None:
         return None
     return PidFile(
         pid=abs(int(lines[0])),
+        data=lines[1].strip() if len(lines) > 1 else "",
         port=int(lines[3]) if len(lines) > 3 and lines[3].strip().isdigit() else None,
         status=lines[7].strip() if len(lines) > 7 else "starting",
         identity=(found.st_ino, found.st_mtime_ns),
@@ -116,10 +118,10 @@ def end_child(child: subprocess.Popen[bytes], data: Path, *, own_processes: bool
 
 def end_strays(data: Path, *, grace_seconds: float = 3.0) -> None:
     """Kill what is left of a server on the data folder, and wait until it is gone."""
-    if not wait_for(lambda: not _left_of_server(data), grace_seconds):
-        for pid in _left_of_server(data):
+    if not wait_for(lambda: not left_of_server(data), grace_seconds):
+        for pid in left_of_server(data):
             _send(pid, signal.SIGKILL)
-        wait_for(lambda: not _left_of_server(data), 3)
+        wait_for(lambda: not left_of_server(data), 3)
 
 
 def end_lasting(data: Path, *, seconds: float) -> bool:
@@ -129,7 +131,7 @@ def end_lasting(data: Path, *, seconds: float) -> bool:
         if pid is None:
             return True
         _send(pid, signal_number)
-        if wait_for(lambda: not processes_in(data), seconds * share):
+        if wait_for(lambda: not left_of_server(data), seconds * share):
             return True
     return False
 
@@ -149,7 +151,7 @@ def is_alive(pid: int) -> bool:
     return (PROC / str(pid)).exists()
 
 
-def _left_of_server(data: Path) -> list[int]:
+def left_of_server(data: Path) -> list[int]:
     """Return who is in the data folder because of the server, and not, say, a person's shell."""
     return [
         pid

@@ -35,6 +35,7 @@ __all__ = [
 ]
 SOCKET_PATH_BYTES = 107
 LOG_TAIL_LINES = 15
+ENDING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,7 @@ class PostgresServer:
                 f"{spec.data} was made by PostgreSQL {made_by}, but the tools are {spec.tools.version}; "
                 "use tools of that version, or another folder"
             )
-        self._clear_stale_pid_file()
+        self._clear_stale_files()
         cluster.configure(
             spec.data,
             user=spec.user,
@@ -171,17 +172,20 @@ class PostgresServer:
             except CommandError as error:
                 raise ServerError(f"the data folder {spec.data} cannot be made: {error}") from error
 
-    def _clear_stale_pid_file(self) -> None:
-        """Remove a pid file whose pid is another program's now: the server would take that for itself.
+    def _clear_stale_files(self) -> None:
+        """Remove pid and lock files whose pid is a zombie's or another program's now: the server would wait for it.
 
-        A dead pid is left to the server, which then also looks for backends that survived their postmaster.
+        A pid file with a dead pid is left to the server, which then looks for backends that survived.
         """
-        stale = postmaster.read_pid_file(self.spec.data)
-        if stale is None or not postmaster.is_alive(stale.pid):
-            return
-        if postmaster.processes_in(self.spec.data):
-            raise ServerError(f"a server on {self.spec.data} is ending; wait until its processes are gone and retry")
-        (self.spec.data / "postmaster.pid").unlink()
+        data = self.spec.data
+        if not postmaster.wait_for(lambda: not postmaster.left_of_server(data), ENDING_SECONDS):
+            raise ServerError(f"a server on {data} is ending; wait until its processes are gone and retry")
+        stale = postmaster.read_pid_file(data)
+        if stale is not None and postmaster.is_alive(stale.pid):
+            (data / "postmaster.pid").unlink()
+        lock = postmaster.read_pid_file(self.spec.socket_dir, name=f".s.PGSQL.{self.spec.port}.lock")
+        if lock is not None and lock.data == str(data):
+            (self.spec.socket_dir / f".s.PGSQL.{self.spec.port}.lock").unlink()
 
     def _start_lasting(self) -> None:
         spec = self.spec

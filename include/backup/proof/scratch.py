@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +15,12 @@ from types import TracebackType
 from typing import Self
 
 from include.backup.errors import CommandError, CommandKilledError, ScratchError
-from include.backup.postgres.account import PASSABLE, ServerError, runtime_dir, scratch_user, stand_in
+from include.backup.postgres.account import PASSABLE, ServerError, runtime_dir, scratch_user
 from include.backup.postgres.server import PostgresServer, ServerSpec
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command, Runner
 from include.backup.proof.sandbox import Isolation, probe_isolation
-from include.backup.proof.scratch_lease import DATA_FOLDER, Lease, reap_scratch, remove_scratch
+from include.backup.proof.scratch_lease import DATA_FOLDER, Lease, reap_scratch, release_stand_in, remove_scratch
 
 __all__ = ["Isolation", "ScratchRole", "ScratchServer", "fast_settings", "reap_scratch"]
 ADMIN = "pulse_scratch_admin"
@@ -210,8 +209,7 @@ class ScratchServer:
                 self._server.stop()
             if self._folder is not None:
                 remove_scratch(self._folder)
-                with suppress(OSError):
-                    stand_in(self._root).rmdir()
+                release_stand_in(self._root)
         except (ServerError, ScratchError, OSError) as error:
             self._log.warning("the scratch server %s is left for the reaper: %s", self.id, error)
 

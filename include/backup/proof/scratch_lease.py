@@ -80,6 +80,7 @@ def reap_scratch(root: Path, *, older_than_seconds: float, now: datetime) -> tup
                 logger.warning("removing %s, left by a restore test that did not end", folder)
                 remove_scratch(folder)
                 removed.append(folder.name.lstrip("."))
+    release_stand_in(root)
     return tuple(removed)
 
 
@@ -88,6 +89,12 @@ def remove_scratch(folder: Path) -> None:
     end_strays(folder / DATA_FOLDER, grace_seconds=0)
     if not wait_for(lambda: _is_removed(folder), REMOVE_SECONDS):
         raise ScratchError(f"{folder} cannot be removed; look who uses it, and remove it")
+
+
+def release_stand_in(root: Path) -> None:
+    """Remove the folder that stands in for ``root``, unless other scratch servers are in it."""
+    with suppress(OSError):
+        stand_in(root).rmdir()
 
 
 def _is_over(folder: Path, older_than_seconds: float, now: datetime) -> bool:
