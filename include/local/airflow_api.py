@@ -14,6 +14,7 @@ from urllib.parse import quote
 from include.local.errors import StackError
 
 TIMEOUT_SECONDS = 30
+AWAY = (502, 503, 504)
 
 
 class ApiError(StackError):
@@ -112,6 +113,8 @@ class AirflowApi:
                 return decoded
         except urllib.error.HTTPError as error:
             detail = error.read().decode(errors="replace")[:500]
+            if error.code in AWAY:
+                raise ApiUnreachableError(f"Airflow at {self.url} answers {error.code} only: {detail}") from error
             raise ApiError(f"Airflow answers {method} {path} with {error.code}: {detail}", error.code) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ApiUnreachableError(f"Airflow does not answer at {self.url}: {error}") from error
