@@ -141,8 +141,8 @@ def test_a_table_that_the_role_may_not_read(make_context: ContextMaker, stack: S
         refused(make_context(), RoleCannotReadError, "no USAGE on its schema", "grant pg_read_all_data")
 
 
-def test_a_pooler_in_transaction_mode(make_context: ContextMaker, stack: Stack, tmp_path: Path) -> None:
-    with transaction_pooler(stack, tmp_path) as database:
+def test_a_pooler_in_transaction_mode(make_context: ContextMaker, stack: Stack, state_dir: Path) -> None:
+    with transaction_pooler(stack, state_dir / "pooler") as database:
         refused(make_context(database=database), PoolerError, "transaction mode", "port 5432")
 
 
@@ -259,13 +259,15 @@ def test_settings_of_the_source_do_not_change_the_dump(make_context: ContextMake
     with changed(stack, f"{do} ALTER DATABASE pulse_messages SET bytea_output = 'escape'", undo):
         other = make_context()
         run_chain(other)
-    contents = {
-        table.copy_statement: table.content_sha256 for table in other.catalog.manifest(other.backup_id).table_data
+    tables = other.catalog.manifest(other.backup_id).table_data
+    contents = {(table.schema, table.table): table.content_sha256 for table in tables}
+    toc = {entry.dump_id: (entry.namespace, entry.tag) for entry in compress.read_staged_toc(plain).table_data}
+    compared = {
+        toc[member.dump_id]: member.facts.content_sha256
+        for member in compress.read_pack(plain).members
+        if member.dump_id is not None
     }
-    toc = {entry.dump_id: entry.copy_statement for entry in compress.read_staged_toc(plain).table_data}
-    for member in compress.read_pack(plain).members:
-        if member.dump_id is not None:
-            assert contents[toc[member.dump_id]] == member.facts.content_sha256
+    assert compared == contents
 
 
 def _truncate_while_pg_dump_waits(blocker: psycopg.Connection, admin: psycopg.Connection) -> None:

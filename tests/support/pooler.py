@@ -30,7 +30,7 @@ def transaction_pooler(stack: Stack, folder: Path) -> Iterator[DatabaseConnectio
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder.chmod(0o755)
+    folder.mkdir(mode=0o755)
     users = folder / "users.txt"
     users.write_text(f'"{direct.user}" "{direct.password}"\n')
     config = folder / "pgbouncer.ini"
@@ -51,7 +51,7 @@ def transaction_pooler(stack: Stack, folder: Path) -> Iterator[DatabaseConnectio
         path.chmod(0o600)
         if owner:
             shutil.chown(path, owner)
-    child = subprocess.Popen([program, "-q", str(config)], user=owner, stderr=subprocess.PIPE)
+    child = subprocess.Popen([program, str(config)], user=owner, stderr=subprocess.PIPE)
     try:
         _wait(child, port)
         yield replace(direct, host="localhost", port=port)

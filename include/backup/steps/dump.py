@@ -166,7 +166,7 @@ def _run(ctx: StepContext, command: Command, *, on_line: Any = None) -> None:
                 f"the disk of {ctx.staging.path} became full during {command.name}; free space or set "
                 "BACKUP_STAGING_DIR to a larger disk, then retry"
             ) from error
-        if "lock timeout" in text or "could not obtain lock" in text:
+        if "timeout" in text and "LOCK TABLE" in text:
             raise SourceLockedError(
                 f"pg_dump could not lock every table within {ctx.source.lock_timeout_seconds} s; "
                 f"look for a long ALTER or VACUUM FULL, then retry: {text}"

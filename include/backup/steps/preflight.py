@@ -117,9 +117,11 @@ def tools_for(ctx: StepContext, server_major: int) -> PostgresTools:
 
 def check_session_is_kept(ctx: StepContext, first: psycopg.Connection[dict[str, Any]]) -> None:
     """Raise PoolerError when two open sessions share a server process: a pooler in transaction mode."""
-    with connect(ctx.database) as second, second.transaction():
-        pids = [_backend(first), _backend(second), _backend(first)]
-    if pids[0] == pids[1] or pids[0] != pids[2]:
+    with connect(ctx.database) as second:
+        alone = _backend(first)
+        with second.transaction():
+            held, beside = _backend(second), _backend(first)
+    if alone == held or alone != beside:
         raise PoolerError(
             f"{ctx.database.host}:{ctx.database.port} is a pooler in transaction mode, which breaks the snapshot "
             "of a dump; use the direct connection or the pooler's session mode (port 5432)"
