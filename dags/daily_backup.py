@@ -1,0 +1,64 @@
+"""
+### Daily backup: from source to proof
+
+**What** Takes a full backup of one source, stores it encrypted, compares what the store says of it with its
+manifest, restores it into a throw-away server and compares every row with what the dump read.
+
+**When** As the policy's `tiers.daily.schedule` says (02:00 UTC as shipped). Runs that were missed are not made up
+for; after an unpause the last one is.
+
+**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the pools `pg_source`
+and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`.
+
+**Changes** Adds `<prefix>/<backup_id>.tar`, its manifest and a proof to the bucket. Never changes the source.
+
+**Run again** Clear the task that failed, with what is downstream: it finds what was done. A failed `upload` goes on
+with the dump in staging, for `keep_failed_hours` after the failure. A run that already stored its backup only
+verifies it again. An old run without a backup refuses to start: trigger a new run. So does a backfill: a dump cannot
+read the past.
+
+**Undo** Nothing to undo; retention removes the backup when it expires.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from backup_operators.chain import backup_chain, ended_run_callback
+from backup_operators.defaults import START_DATE, Tag, dag_id, dagrun_timeout, default_args, sources_with
+from include.backup.policy import SourcePolicy, load_policy, policy_path
+
+NAME, TIER = "daily_backup", "daily"
+
+
+def daily_backup(source: SourcePolicy) -> DAG:
+    """Make one source's DAG."""
+    tier = source.tier(TIER)
+    schedule = tier.schedule
+    with DAG(
+        dag_id=dag_id(source.name, NAME),
+        description=f"Full backup of {source.name}, kept {tier.keep}",
+        doc_md=__doc__,
+        schedule=None if schedule is None else CronTriggerTimetable(schedule.cron, timezone=schedule.timezone),
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        max_consecutive_failed_dag_runs=0,
+        dagrun_timeout=dagrun_timeout(source, tier),
+        is_paused_upon_creation=True,
+        default_args=default_args(source),
+        on_failure_callback=ended_run_callback(source, tier),
+        tags=[Tag.BACKUP, Tag.SCHEDULED],
+    ) as dag:
+        backup_chain(source, tier, prove=str(tier.prove == "in_chain"))
+    return dag
+
+
+policy = load_policy(policy_path(os.environ))
+for rejected in policy.rejected.values():
+    logging.getLogger(__name__).error("a source is left out: %s", rejected)
+for protected in sources_with(TIER, NAME, policy.sources.values()):
+    daily_backup(protected)

@@ -1,0 +1,93 @@
+"""
+### Backup before a deployment: safe to deploy, or not
+
+**What** Takes a full backup of one source before a release goes out. The run succeeds once the backup is stored and
+verified, and, with `wait_for_proof`, once it was restored and every row compared. It holds no lock on the source
+then.
+
+**When** Triggered by the deployment: `include/ci/pre_deployment_backup.sh`, or Trigger in the UI. `release` and
+`git_sha` say what is about to be deployed; the manifest records both.
+
+**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the pools `pg_source`
+and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`. The DAG
+must not be paused: a run that is triggered on a paused DAG waits for ever.
+
+**Changes** Adds `<prefix>/<backup_id>.tar` and its manifest (and a proof) to the bucket. Never changes the source.
+
+**Run again** Clear the task that failed, with what is downstream: it finds what was done. A failed `upload` goes on
+with the dump in staging, for `keep_failed_hours` after the failure. For another release trigger a new run.
+
+**Undo** Nothing to undo; retention removes the backup when it expires.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from airflow.sdk import DAG, Param
+
+from backup_operators.chain import ReleaseFields, backup_chain, ended_run_callback
+from backup_operators.defaults import START_DATE, Tag, dag_id, dagrun_timeout, default_args, sources_with
+from include.backup.policy import SourcePolicy, TierPolicy, load_policy, policy_path
+
+NAME, TIER = "pre_deployment_backup", "pre_deployment"
+
+
+def parameters(tier: TierPolicy) -> dict[str, Param]:
+    """Return the form. ``$`` also matches before a last newline, hence what follows it."""
+    return {
+        "release": Param(
+            type="string",
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$(?!\n)",
+            title="Release",
+            description_md="What is about to be deployed, e.g. `2025.3.1`: letters, digits, `.`, `_`, `+`, `-`.",
+        ),
+        "git_sha": Param(
+            type="string",
+            pattern=r"^[0-9a-f]{7,40}$(?!\n)",
+            title="Git commit",
+            description_md="The commit of the release, 7 to 40 digits of `0-9a-f`.",
+        ),
+        "wait_for_proof": Param(
+            tier.prove == "in_chain",
+            type="boolean",
+            title="Wait for the proof",
+            description_md="Restore the backup and compare every row before this run succeeds.",
+        ),
+    }
+
+
+def pre_deployment_backup(source: SourcePolicy) -> DAG:
+    """Make one source's DAG."""
+    tier = source.tier(TIER)
+    with DAG(
+        dag_id=dag_id(source.name, NAME),
+        description=f"Full backup of {source.name} before a deployment, kept {tier.keep}",
+        doc_md=__doc__,
+        schedule=None,
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        max_consecutive_failed_dag_runs=0,
+        dagrun_timeout=dagrun_timeout(source, tier),
+        is_paused_upon_creation=True,
+        default_args=default_args(source),
+        on_failure_callback=ended_run_callback(source, tier),
+        params=parameters(tier),
+        tags=[Tag.BACKUP, Tag.TRIGGERED],
+    ) as dag:
+        backup_chain(
+            source,
+            tier,
+            prove="{{ params.wait_for_proof }}",
+            release=ReleaseFields(release="{{ params.release }}", git_sha="{{ params.git_sha }}"),
+        )
+    return dag
+
+
+policy = load_policy(policy_path(os.environ))
+for rejected in policy.rejected.values():
+    logging.getLogger(__name__).error("a source is left out: %s", rejected)
+for protected in sources_with(TIER, NAME, policy.sources.values()):
+    pre_deployment_backup(protected)

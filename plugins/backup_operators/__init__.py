@@ -1,0 +1,1 @@
+"""Airflow's side of the backup platform: operators, the hook, messages, and what all DAGs share."""

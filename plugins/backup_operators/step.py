@@ -1,0 +1,171 @@
+"""The operator that every step of a backup's chain is made of."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowTaskTimeout
+
+from backup_operators.hook import BackupHook
+from backup_operators.lifeline import die_with_parent
+from backup_operators.redaction import Redactor
+from include.backup.errors import BackupError, ParameterError, RetryWorthlessError
+from include.backup.policy import load_policy, policy_path
+from include.backup.process import Runner
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.backup.policy import SourcePolicy
+    from include.backup.steps.context import Release, RunIdentity, StepContext
+
+FAILURE_KEY = "failure"
+
+
+class BackupStepOperator(BaseOperator):
+    """Run one step of a backup's chain for one source and tier.
+
+    :param source: source of the policy (templated)
+    :param tier: tier of that source (templated)
+    :param release: release that the backup guards, together with ``git_sha`` (templated)
+    :param git_sha: commit of that release (templated)
+
+    Returns the step's report: ids and numbers.
+    """
+
+    template_fields: Sequence[str] = ("source", "tier", "release", "git_sha")
+    step: ClassVar[str]
+    _runner: Runner | None = None
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        tier: str,
+        release: str | None = None,
+        git_sha: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.tier = tier
+        self.release = release
+        self.git_sha = git_sha
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        die_with_parent()
+        try:
+            return self.run_step(context)
+        except RetryWorthlessError as error:
+            self._keep_reason(context, error, retry=False)
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        except (Exception, AirflowTaskTimeout) as error:
+            self._keep_reason(context, error, retry=True)
+            raise
+
+    def run_step(self, context: Context) -> dict[str, Any]:
+        """Run the step and log its line of evidence."""
+        report = importlib.import_module(f"include.backup.steps.{self.step}").run(self.step_context(context))
+        if report is None:
+            return {}
+        step_log().info("%s", report.line())
+        result: dict[str, Any] = report.to_dict()
+        return result
+
+    def step_context(self, context: Context) -> StepContext:
+        """Return what the core's steps are given."""
+        from include.backup.steps.context import build_context
+
+        policy = load_policy(policy_path(os.environ))
+        source = policy.source(self.source)
+        hook = BackupHook()
+        self._runner = Runner(log=step_log())
+        return build_context(
+            policy=policy,
+            source=self.source,
+            tier=self.tier,
+            run=run_identity(context),
+            database=hook.database(source.connection),
+            store=hook.store(source.store.connection),
+            staging_root=folder_from("BACKUP_STAGING_DIR"),
+            scratch_root=folder_from("BACKUP_SCRATCH_DIR"),
+            runner=self._runner,
+            log=step_log(),
+            release=self._release(),
+        )
+
+    def on_kill(self) -> None:
+        """End the child processes."""
+        if self._runner is not None:
+            self._runner.kill()
+
+    def _release(self) -> Release | None:
+        from include.backup.steps.context import Release
+
+        if not self.release and not self.git_sha:
+            return None
+        return Release(name=self.release or "", git_sha=self.git_sha or "")
+
+    def _keep_reason(self, context: Context, error: BaseException, *, retry: bool) -> None:
+        """Leave for ``notify`` why this try failed.
+
+        Only the core's own messages are passed on: they are written without secrets. Of any other exception
+        the text may hold anything, so that only its name is.
+        """
+        if isinstance(error, BackupError):
+            message = Redactor(self._secrets())(str(error))
+        elif isinstance(error, AirflowTaskTimeout):
+            message = f"took longer than {self.execution_timeout}"
+        else:
+            message = ""
+        reason = {"error": type(error).__name__, "message": message, "retry": retry}
+        try:
+            context["ti"].xcom_push(key=FAILURE_KEY, value=reason)
+        except AirflowRuntimeError as second:
+            self.log.warning("the reason cannot be handed to notify: %s", type(second).__name__)
+
+    def _secrets(self) -> list[str]:
+        policy = load_policy(policy_path(os.environ))
+        if self.source not in policy.sources:
+            return []
+        return BackupHook().secrets(connection_ids(policy.source(self.source)))
+
+
+def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
+    """Return the ids of all connections of a source."""
+    slack = () if source.slack is None else (source.slack.connection,)
+    return (source.connection, source.store.connection, *slack)
+
+
+def run_identity(context: Context) -> RunIdentity:
+    """Return which run this is."""
+    from include.backup.steps.context import RunIdentity
+
+    run = context["dag_run"]
+    return RunIdentity(
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        run_after=run.run_after,
+        run_type=str(getattr(run.run_type, "value", run.run_type)),
+        try_number=context["ti"].try_number,
+        triggered_by=run.triggering_user_name,
+    )
+
+
+def folder_from(variable: str) -> Path:
+    """Return the folder that an environment variable names; raises ParameterError when it is not set."""
+    value = os.environ.get(variable)
+    if not value:
+        raise ParameterError(f"{variable} is not set; set it to a folder that all workers of the chain share")
+    return Path(value)
+
+
+def step_log() -> logging.Logger:
+    """Return the logger of the steps, whose lines go to the task's log."""
+    return logging.getLogger("include.backup.steps")
