@@ -1,0 +1,74 @@
+"""One throw-away Airflow for the tests of the DAG files; set up before Airflow is imported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from include.backup.policy import SHIPPED_POLICY
+from tests.faults.slack_capture import SlackCapture
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = Path(tempfile.mkdtemp(prefix="airflow-dags-test-"))
+DATABASE_PASSWORD = "d4tenbank-Passwort/1"
+STORE_SECRET = "sp3icher+Geheimnis=="
+
+SLACK_TOKEN = "T0TEST/B0TEST/abcdefSECRETghi"
+ENVIRONMENT = {
+    "AIRFLOW_HOME": str(HOME),
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
+    "AIRFLOW__API__BASE_URL": "http://airflow.example:8080",
+    "BACKUP_POLICY": str(SHIPPED_POLICY),
+    "BACKUP_STAGING_DIR": str(HOME / "staging"),
+    "BACKUP_SCRATCH_DIR": str(HOME / "scratch"),
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """Set Airflow up before anything imports it; after the other conftest has removed the developer's settings."""
+    os.environ.update(ENVIRONMENT)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackCapture]:
+    with SlackCapture() as server:
+        yield server
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch, slack: SlackCapture) -> None:
+    """Give Airflow the policy's connections."""
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_PULSE_MESSAGES_DB",
+        f"postgres://pulse_backup:{DATABASE_PASSWORD.replace('/', '%2F')}@db.example:5432/pulse_messages",
+    )
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_PULSE_BACKUPS_S3",
+        f'{{"conn_type": "aws", "login": "AKIAEXAMPLE", "password": "{STORE_SECRET}", '
+        '"extra": {"region_name": "us-east-1", "endpoint_url": "https://s3.example"}}',
+    )
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_PULSE_SLACK", f'{{"conn_type": "slackwebhook", "password": "{slack.webhook_host}/{SLACK_TOKEN}"}}'
+    )
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Make the metadata database."""
+    from airflow.utils.db import initdb
+
+    initdb()

@@ -1,0 +1,128 @@
+"""The DAG files as Airflow reads them: what is there, and how it is wired."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from backup_operators.defaults import OWNER, Tag
+from tests.dags.bag import read_dags
+
+DAG_IDS = {"pulse_messages.daily_backup", "pulse_messages.pre_deployment_backup"}
+CHAIN = {
+    "preflight": {"dump"},
+    "dump": {"compress"},
+    "compress": {"upload"},
+    "upload": {"verify"},
+    "verify": {"prepare_scratch"},
+    "prepare_scratch": {"restore_test", "remove_scratch"},
+    "restore_test": {"close_staging", "remove_scratch"},
+    "remove_scratch": {"notify"},
+    "close_staging": {"notify"},
+    "notify": set(),
+}
+
+
+@pytest.fixture(scope="module")
+def bag() -> Any:
+    return read_dags()
+
+
+def test_every_file_is_read_and_gives_exactly_these_dags(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert set(bag.dags) == DAG_IDS
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_the_tasks_are_wired_as_designed(bag: Any, dag_id: str) -> None:
+    wired = {task.task_id: set(task.downstream_task_ids) for task in bag.dags[dag_id].tasks}
+    assert wired == CHAIN
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_nothing_of_a_dag_is_left_to_a_default(bag: Any, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
+    assert dag.doc_md
+    assert all(f"**{word}**" in dag.doc_md for word in ("What", "When", "Needs", "Changes", "Run again", "Undo"))
+    assert list(dag.tags)
+    assert set(dag.tags) <= set(Tag)
+    assert Tag.BACKUP in dag.tags
+    assert dag.catchup is False
+    assert dag.max_active_runs == 1
+    assert dag.max_consecutive_failed_dag_runs == 0
+    assert dag.is_paused_upon_creation is True
+    assert dag.start_date.tzinfo is not None
+    assert dag.on_failure_callback
+    for task in dag.tasks:
+        assert task.owner == OWNER
+        assert task.execution_timeout is not None
+        assert (task.retries, task.retry_delay) == (2, timedelta(seconds=600))
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_the_last_resort_comes_after_all_tries_of_all_tasks(bag: Any, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
+    longest = sum(
+        ((task.execution_timeout + task.retry_delay) * (task.retries + 1) for task in dag.tasks),
+        timedelta(),
+    )
+    assert dag.dagrun_timeout > longest - 10 * timedelta(seconds=600)
+    assert dag.dagrun_timeout > sum((task.execution_timeout * (task.retries + 1) for task in dag.tasks), timedelta())
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_no_leaf_that_always_runs_can_turn_a_failed_run_green(bag: Any, dag_id: str) -> None:
+    from airflow.sdk import TriggerRule
+
+    always = {TriggerRule.ALL_DONE, TriggerRule.ALWAYS, TriggerRule.ALL_DONE_MIN_ONE_SUCCESS, TriggerRule.ONE_DONE}
+    tasks = {task.task_id: task for task in bag.dags[dag_id].tasks}
+    for task in tasks.values():
+        assert task.trigger_rule not in always
+    leaves = [
+        task
+        for task in tasks.values()
+        if not task.is_teardown and all(tasks[name].is_teardown for name in task.downstream_task_ids)
+    ]
+    assert [task.task_id for task in leaves] == ["close_staging"]
+    assert leaves[0].trigger_rule == TriggerRule.NONE_FAILED
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_teardowns_do_not_decide_a_runs_state(bag: Any, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
+    teardowns = {task.task_id for task in dag.tasks if task.is_teardown}
+    assert teardowns == {"notify", "remove_scratch"}
+    assert not any(dag.get_task(name).on_failure_fail_dagrun for name in teardowns)
+    assert [task.task_id for task in dag.tasks if task.is_setup] == ["prepare_scratch"]
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_one_task_at_a_time_reads_a_source_or_runs_a_server(bag: Any, dag_id: str) -> None:
+    pools = {task.task_id: task.pool for task in bag.dags[dag_id].tasks if task.pool != "default_pool"}
+    assert pools == {"dump": "pg_source", "restore_test": "scratch"}
+
+
+def test_the_daily_backup_is_due_when_the_policy_says(bag: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    timetables = {name: DagSerialization.to_dict(dag)["dag"]["timetable"] for name, dag in bag.dags.items()}
+    daily = timetables["pulse_messages.daily_backup"]["__var"]
+    assert (daily["expression"], daily["timezone"]) == ("0 2 * * *", "UTC")
+    assert timetables["pulse_messages.pre_deployment_backup"]["__type"].endswith("NullTimetable")
+
+
+def test_verify_alone_announces_new_backups(bag: Any) -> None:
+    for dag in bag.dags.values():
+        outlets = {task.task_id: [asset.uri for asset in task.outlets] for task in dag.tasks if task.outlets}
+        assert outlets == {"verify": ["x-backup://pulse_messages"]}
+
+
+def test_a_dag_can_be_serialized_as_the_scheduler_needs_it(bag: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    for dag in bag.dags.values():
+        text = json.dumps(DagSerialization.to_dict(dag))
+        assert "restore_test" in text
