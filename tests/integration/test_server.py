@@ -55,27 +55,42 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[PostgresServer]:
+    """A server that tests only look at."""
+    with enterable_folder() as folder:
+        server = PostgresServer(spec_in(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
 @pytest.fixture
 def make(folder: Path) -> Iterator[Make]:
     """Make a server that is stopped after the test."""
     servers = []
 
     def make(major: int = 17, **changes: Any) -> PostgresServer:
-        spec = ServerSpec(
-            tools=tools_of(major),
-            data=folder / "data",
-            socket_dir=folder / "s",
-            superuser="boss",
-            password="it's \\ secret",
-            user=source_user(),
-        )
-        server = PostgresServer(replace(spec, **changes))
+        server = PostgresServer(replace(spec_in(folder, major), **changes))
         servers.append(server)
         return server
 
     yield make
     for server in servers:
         server.stop()
+
+
+def spec_in(folder: Path, major: int = 17) -> ServerSpec:
+    return ServerSpec(
+        tools=tools_of(major),
+        data=folder / "data",
+        socket_dir=folder / "s",
+        superuser="boss",
+        password="it's \\ secret",
+        port=free_port(),
+        user=source_user(),
+        settings={"fsync": "off"},
+    )
 
 
 def answer(server: PostgresServer, sql: str, *, password: str | None = None, **parameters: str) -> str:
@@ -107,20 +122,16 @@ def test_lasting_server_starts_again_with_its_data(make: Make, major: int) -> No
     assert answer(server, "SELECT number FROM kept") == "42"
 
 
-def test_every_connection_needs_the_password(make: Make) -> None:
-    server = make()
-    server.start()
-    assert "password authentication failed" in answer(server, "SELECT 1", password="wrong")
-    assert "no password supplied" in answer(server, "SELECT 1", password="")
-    assert answer(server, "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'") == "0"
-    assert answer(server, "SELECT count(*) FROM pg_authid WHERE rolpassword NOT LIKE 'SCRAM-SHA-256$%'") == "0"
+def test_every_connection_needs_the_password(running: PostgresServer) -> None:
+    assert "password authentication failed" in answer(running, "SELECT 1", password="wrong")
+    assert "no password supplied" in answer(running, "SELECT 1", password="")
+    assert answer(running, "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method <> 'scram-sha-256'") == "0"
+    assert answer(running, "SELECT count(*) FROM pg_authid WHERE rolpassword NOT LIKE 'SCRAM-SHA-256$%'") == "0"
 
 
-def test_server_is_utf8_and_not_tied_to_the_locale_of_the_machine(make: Make) -> None:
-    server = make()
-    server.start()
+def test_server_is_utf8_and_not_tied_to_the_locale_of_the_machine(running: PostgresServer) -> None:
     sql = "SELECT pg_encoding_to_char(encoding), datcollate, datlocprovider FROM pg_database WHERE datname = 'postgres'"
-    assert answer(server, sql) == "UTF8|C.UTF-8|c"
+    assert answer(running, sql) == "UTF8|C.UTF-8|c"
 
 
 def test_settings_and_rules_are_written_at_each_start(make: Make) -> None:
@@ -144,7 +155,7 @@ def test_server_over_tcp_takes_tls_only_and_is_verified(make: Make, tmp_path: Pa
     issued.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     (tmp_path / "key.pem").chmod(0o600)
     tls = TlsFiles(certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")
-    server = make(listen=("127.0.0.1",), port=free_port(), tls=tls)
+    server = make(listen=("127.0.0.1",), tls=tls)
     server.start()
     verified = {"host": "localhost", "sslmode": "verify-full", "sslrootcert": str(tmp_path / "ca.pem")}
     sql = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -152,13 +163,10 @@ def test_server_over_tcp_takes_tls_only_and_is_verified(make: Make, tmp_path: Pa
     assert "no encryption" in answer(server, sql, host="localhost", sslmode="disable")
 
 
-def test_server_without_addresses_has_its_socket_only(make: Make) -> None:
-    port = free_port()
-    server = make(port=port)
-    server.start()
-    assert (server.spec.socket_dir / f".s.PGSQL.{port}").is_socket()
+def test_server_without_addresses_has_its_socket_only(running: PostgresServer) -> None:
+    assert (running.spec.socket_dir / f".s.PGSQL.{running.spec.port}").is_socket()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port)).close()
+        socket.create_connection(("127.0.0.1", running.spec.port)).close()
 
 
 def test_start_that_fails_shows_the_end_of_the_log_and_leaves_nothing_running(make: Make) -> None:
@@ -194,7 +202,7 @@ def test_pid_file_whose_pid_is_another_program_now_does_not_stop_a_start(make: M
     with subprocess.Popen(argv) as stranger:
         try:
             pid_file = server.spec.data / "postmaster.pid"
-            pid_file.write_text(f"{stranger.pid}\n{server.spec.data}\n1\n5432\n\n\n\nready\n")
+            pid_file.write_text(f"{stranger.pid}\n{server.spec.data}\n1\n{server.spec.port}\n\n\n\nready\n")
             give(pid_file, user)
             assert not server.is_running()
             server.stop()
@@ -207,7 +215,7 @@ def test_pid_file_whose_pid_is_another_program_now_does_not_stop_a_start(make: M
 
 @pytest.mark.parametrize("lasting", [True, False])
 def test_only_a_lasting_server_survives_a_killed_parent(make: Make, folder: Path, lasting: bool) -> None:
-    server = make(password="pw")
+    server = make(password="pw", port=5432)
     tools = server.spec.tools
     argv = [sys.executable, "-c", START_AND_HANG, str(folder), str(tools.bin_dir), str(tools.major)]
     argv += [server.spec.user or "", "lasting" if lasting else ""]
@@ -246,7 +254,7 @@ def test_path_too_long_for_a_socket_is_refused_before_anything_is_made(make: Mak
 
 def test_longest_path_that_the_system_allows_is_taken(make: Make, folder: Path) -> None:
     port = "/.s.PGSQL.5432"
-    server = make(socket_dir=folder / ("x" * (107 - len(port) - len(str(folder)) - 1)))
+    server = make(port=5432, socket_dir=folder / ("x" * (107 - len(port) - len(str(folder)) - 1)))
     server.start()
     assert answer(server, "SELECT 'up'") == "up"
 
