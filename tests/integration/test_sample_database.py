@@ -160,7 +160,6 @@ def test_same_seed_gives_messages_in_the_same_order(source: Cluster, empty: str)
 def test_another_seed_gives_other_messages(source: Cluster, empty: str) -> None:
     load_sample(empty, size_mb=SMALL_MB, seed=2**40 + 1)
     ours, others = contents(source.conninfo()), contents(empty)
-    assert ours.keys() == others.keys()
     assert ours['"public"."messages"'] != others['"public"."messages"']
 
 
@@ -173,7 +172,9 @@ def test_loading_again_changes_nothing(source: Cluster) -> None:
     assert contents(source.conninfo()) == before
 
 
-def test_another_size_is_refused(source: Cluster) -> None:
+def test_another_size_and_no_size_are_refused(source: Cluster) -> None:
+    with pytest.raises(SampleError, match="0 MB cannot be made"):
+        load_sample(source.conninfo(), size_mb=0)
     with pytest.raises(SampleError, match=r"pulse_messages holds the sample with size 1 MB .* not 2 MB .*--replace"):
         load_sample(source.conninfo(), size_mb=2)
 
@@ -212,8 +213,7 @@ def test_size_is_kept_and_messages_are_most_of_the_rows_bytes(source: Cluster, e
     assert summary.database_bytes == pytest.approx(60e6, rel=0.05)
     everything = tmp_path / "all.sql"
     source.run("pg_dump", "-Fp", "-f", str(everything), "empty")
-    _, _, after = everything.read_bytes().partition(b"\nCOPY public.messages ")
-    messages, _, _ = after.partition(b"\n\\.\n")
+    messages = everything.read_bytes().partition(b"\nCOPY public.messages ")[2].partition(b"\n\\.\n")[0]
     assert len(messages) / everything.stat().st_size > 0.75
 
 

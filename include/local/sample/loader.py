@@ -59,6 +59,10 @@ def load_sample(
     with this size and seed is left alone; any other content is refused. `backup_password` is set for the role
     pulse_backup in both cases; without it the role keeps the password it has, or has none.
     """
+    if size_mb < 1:
+        raise SampleError(
+            f"A sample of {size_mb} MB cannot be made; ask for 1 MB or more (20 MB is the least there is)."
+        )
     say: Progress = on_progress or (lambda line: None)
     started = time.monotonic()
     with psycopg.connect(conninfo) as connection:
