@@ -7,6 +7,7 @@ command serves from a child that SIGTERM does not end in good order.
 from __future__ import annotations
 
 import asyncio
+import asyncio.constants
 import os
 
 from hypercorn.asyncio import serve
@@ -14,6 +15,9 @@ from hypercorn.config import Config
 from ministack.app import app  # type: ignore[import-untyped]
 
 from include.local.layout import HOST
+
+# A client that keeps its connection open and answers no TLS shutdown would hold up the end for 30 s.
+SHUTDOWN_SECONDS = 1.0
 
 
 def server_config(port: str, certificate: str, key: str) -> Config:
@@ -32,6 +36,7 @@ def main() -> None:
     config = server_config(
         os.environ["GATEWAY_PORT"], os.environ["MINISTACK_SSL_CERT"], os.environ["MINISTACK_SSL_KEY"]
     )
+    asyncio.constants.SSL_SHUTDOWN_TIMEOUT = SHUTDOWN_SECONDS
     asyncio.run(serve(app, config))
 
 
