@@ -163,7 +163,7 @@ def test_an_upload_that_was_killed_goes_on_where_it_stopped(
     report = upload.run(staged)
 
     assert report.resumed_parts == 2
-    assert report.parts > 3
+    assert report.parts == 3
     verify.run(staged)
     assert "Uploads" not in staged.store.s3.list_multipart_uploads(Bucket=staged.store.bucket)
 
