@@ -1,6 +1,9 @@
 """Errors of the backup platform: one root, one base per area, named leaves.
 
 A message says what went wrong, with which object, and what to do next. It never holds a password.
+
+Exit codes of the command line: 1 failed, 2 a person wrote something that is not acceptable, 3 a server or the
+store does not answer or refuses the login, 4 the backup is damaged or differs, 5 refused for safety.
 """
 
 from __future__ import annotations
@@ -76,13 +79,19 @@ class SourceError(BackupError):
 class SourceUnreachableError(SourceError):
     """Raised when no connection to the source can be made."""
 
+    exit_code = 3
+
 
 class SourceLoginError(SourceError, RetryWorthlessError):
     """Raised when the source refuses user, password or database name."""
 
+    exit_code = 3
+
 
 class SourceTlsError(SourceError, RetryWorthlessError):
     """Raised when the source's certificate is not trusted, expired, or TLS is refused."""
+
+    exit_code = 3
 
 
 class ClientTooOldError(SourceError, RetryWorthlessError):
@@ -134,6 +143,8 @@ class StagingBusyError(StagingError):
 class ArchiveError(BackupError):
     """Raised when an archive does not hold what its manifest says."""
 
+    exit_code = 4
+
 
 class TruncatedMemberError(ArchiveError):
     """Raised when a member ends before its end mark, its frame or its recorded length."""
@@ -169,13 +180,19 @@ class StoreError(BackupError):
 class StoreUnreachableError(StoreError):
     """Raised when the object store does not answer."""
 
+    exit_code = 3
+
 
 class BucketMissingError(StoreError, RetryWorthlessError):
     """Raised when the bucket does not exist."""
 
+    exit_code = 3
+
 
 class StoreDeniedError(StoreError, RetryWorthlessError):
     """Raised when the store refuses the credentials, or refuses them this operation."""
+
+    exit_code = 3
 
 
 class KmsKeyError(StoreError, RetryWorthlessError):
@@ -189,6 +206,8 @@ class ObjectMissingError(StoreError):
 class ObjectShortError(StoreError):
     """Raised when an object has another size than its manifest says."""
 
+    exit_code = 4
+
 
 class ObjectExistsError(StoreError, RetryWorthlessError):
     """Raised when an object is already there with other content."""
@@ -197,17 +216,25 @@ class ObjectExistsError(StoreError, RetryWorthlessError):
 class ObjectDiffersError(StoreError):
     """Raised when what the store says of an object differs from its manifest."""
 
+    exit_code = 4
+
 
 class BackupMissingError(StoreError, RetryWorthlessError):
     """Raised when no backup has this id."""
+
+    exit_code = 2
 
 
 class ArchiveWithoutManifestError(BackupMissingError):
     """Raised when an archive has no manifest, so that it does not count as a backup."""
 
+    exit_code = 4
+
 
 class ManifestWithoutArchiveError(StoreError):
     """Raised when a manifest's archive is gone."""
+
+    exit_code = 4
 
 
 # --- proof -----------------------------------------------------------------------------------------
@@ -221,8 +248,22 @@ class RestoreError(BackupError):
     """Raised when pg_restore fails or the target is not fit."""
 
 
+class RestoreRefusedError(RestoreError, RetryWorthlessError):
+    """Raised when a restore would overwrite something, or the target cannot take the archive as it is."""
+
+    exit_code = 5
+
+
+class RestoreDiffersError(RestoreError, RetryWorthlessError):
+    """Raised when a restored database differs from what the dump read."""
+
+    exit_code = 4
+
+
 class ProofFailedError(RetryWorthlessError):
     """Raised when a restored backup differs from what the dump read."""
+
+    exit_code = 4
 
 
 class RunRefusedError(RetryWorthlessError):
