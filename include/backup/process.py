@@ -14,15 +14,16 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 from include.backup.errors import CommandError, CommandKilledError, ToolMissingError
 
 LineHandler = Callable[[str], None]
+Consumed = TypeVar("Consumed")
 KEPT_LINES = 40
 SHOWN_LINES = 8
 TERM_GRACE_SECONDS = 3.0
@@ -62,7 +63,7 @@ class Runner:
 
     def __init__(self, *, log: logging.Logger | None = None) -> None:
         self._log = log or logging.getLogger(__name__)
-        self._children: set[subprocess.Popen[str]] = set()
+        self._children: set[subprocess.Popen[Any]] = set()
         self._lock = threading.RLock()
         self._killed = False
 
@@ -96,11 +97,30 @@ class Runner:
             finally:
                 with self._lock:
                     self._children.discard(child)
-        if code < 0 or self._killed:
-            raise CommandKilledError(f"{command.name} was ended {_by(code)}; retry the task")
-        if code != 0:
-            _refuse(command, code, kept)
+        self._check(command, code, kept)
         return Completed(command=command, seconds=time.monotonic() - started, lines=tuple(kept))
+
+    def stream(self, command: Command, consume: Callable[[IO[bytes]], Consumed]) -> Consumed:
+        """Run to the end while ``consume`` reads what the child writes; return what ``consume`` returns.
+
+        Raises as ``run`` does. Safe in several threads at once.
+        """
+        child = self._start(command, subprocess.PIPE, None, text=False)
+        with child:
+            try:
+                if child.stdout is None or child.stderr is None:
+                    raise CommandError(f"{command.name} was started without an output")
+                result = consume(child.stdout)
+                message = child.stderr.read().decode(errors="replace").splitlines()
+                code = child.wait()
+            except BaseException:
+                _end(child)
+                raise
+            finally:
+                with self._lock:
+                    self._children.discard(child)
+        self._check(command, code, message)
+        return result
 
     def kill(self) -> None:
         """End every living child, and let no other start; ``run`` then raises CommandKilledError.
@@ -113,7 +133,15 @@ class Runner:
         for child in children:
             _end(child)
 
-    def _start(self, command: Command, output: IO[bytes] | None, stdin: IO[bytes] | None) -> subprocess.Popen[str]:
+    def _check(self, command: Command, code: int, kept: Sequence[str]) -> None:
+        if code < 0 or self._killed:
+            raise CommandKilledError(f"{command.name} was ended {_by(code)}; retry the task")
+        if code != 0:
+            _refuse(command, code, kept)
+
+    def _start(
+        self, command: Command, output: IO[bytes] | int | None, stdin: IO[bytes] | None, *, text: bool = True
+    ) -> subprocess.Popen[Any]:
         if self._killed:
             raise CommandKilledError(f"{command.name} was not started, as the run was ended; retry the task")
         try:
@@ -124,8 +152,8 @@ class Runner:
                 stdin=stdin or subprocess.DEVNULL,
                 stdout=output or subprocess.PIPE,
                 stderr=subprocess.PIPE if output else subprocess.STDOUT,
-                text=True,
-                errors="replace",
+                text=text,
+                errors="replace" if text else None,
             )
         except FileNotFoundError as error:
             raise ToolMissingError(f"{error.filename} is not installed; install it and retry") from error
@@ -174,7 +202,7 @@ def _lines(child: subprocess.Popen[str]) -> Iterator[str]:
             yield line.rstrip("\n")
 
 
-def _refuse(command: Command, code: int, kept: deque[str]) -> None:
+def _refuse(command: Command, code: int, kept: Sequence[str]) -> None:
     tail = "\n".join(list(kept)[-SHOWN_LINES:]) or "it printed nothing"
     if code in SETPRIV_EXEC_FAILED and tail.startswith("setpriv: failed to execute"):
         raise ToolMissingError(f"{command.argv[0]} cannot be run ({tail}); install it and retry")
@@ -185,7 +213,7 @@ def _by(code: int) -> str:
     return f"by signal {-code}" if code < 0 else "by this process"
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def _end(child: subprocess.Popen[Any]) -> None:
     with suppress(ProcessLookupError):
         child.terminate()
     if not _ends_within(child, TERM_GRACE_SECONDS):
@@ -194,7 +222,7 @@ def _end(child: subprocess.Popen[str]) -> None:
         _ends_within(child, TERM_GRACE_SECONDS)
 
 
-def _ends_within(child: subprocess.Popen[str], seconds: float) -> bool:
+def _ends_within(child: subprocess.Popen[Any], seconds: float) -> bool:
     """Wait without reaping: Popen.wait takes a lock that an interrupted wait in the same thread holds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

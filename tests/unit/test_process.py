@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -209,3 +210,24 @@ def test_unknown_user_is_a_named_error() -> None:
 def test_command_runs_as_its_user_in_its_folder() -> None:
     command = Command(argv=("/bin/sh", "-c", "id -un; pwd"), user="nobody", folder=Path("/"))
     assert Runner().run(command).lines == ("nobody", "/")
+
+
+def test_a_streamed_child_gives_its_bytes_to_a_function() -> None:
+    command = Command(argv=("sh", "-c", "printf 'one\\ntwo\\n'; echo aside >&2"))
+    assert Runner().stream(command, lambda output: output.read()) == b"one\ntwo\n"
+
+
+def test_a_streamed_child_that_fails_is_named_with_its_own_words() -> None:
+    with pytest.raises(CommandError, match="exit code 3: it broke"):
+        Runner().stream(Command(argv=("sh", "-c", "echo it broke >&2; exit 3")), lambda output: output.read())
+
+
+def test_kill_ends_a_streamed_child() -> None:
+    runner = Runner()
+
+    def read(output: IO[bytes]) -> bytes:
+        runner.kill()
+        return output.read()
+
+    with pytest.raises(CommandKilledError):
+        runner.stream(Command(argv=("sleep", "60")), read)

@@ -69,6 +69,17 @@ class ArchiveReader:
             list(pool.map(one, members))
         self._check(folder, members)
 
+    def read(self, name: str) -> bytes:
+        """Return the content of a small member, checked; raises MemberHashError."""
+        member = self._manifest.member(name)
+        content = b"".join(self.content(member))
+        if len(content) != member.length or hashlib.sha256(content).hexdigest() != member.sha256:
+            raise MemberHashError(
+                f"member {name} is damaged: its {len(content)} bytes differ from what the manifest recorded; "
+                "use another backup"
+            )
+        return content
+
     def stored(self, member: Member) -> Iterator[bytes]:
         """Yield a member's bytes as stored, read by range."""
         return self._store.read(self._manifest.archive.key, member.offset, member.stored_length)

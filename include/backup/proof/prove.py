@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from include.backup.archive.contents import check_contents
 from include.backup.archive.reader import ArchiveReader, unpack_for_old_pg_restore
 from include.backup.errors import ArchiveError, RestoreError
 from include.backup.manifest import Manifest, fingerprint
@@ -131,7 +132,7 @@ class _Prover:
     def run(self) -> None:
         self._timed("fetch", self._fetch)
         toc = read_toc((self._folder / "dump" / "toc.dat").read_bytes())
-        self._check_toc(toc)
+        check_contents(toc, self._manifest)
         loaded = self._timed("restore", lambda: self._load(toc))
         self._timed("compare", lambda: self._compare(toc, loaded))
 
@@ -141,16 +142,6 @@ class _Prover:
         if self._tools.major < ZSTD_SINCE:
             unpack_for_old_pg_restore(self._folder / "dump")
         self._log.info("archive read as stored, %d bytes, every hash as recorded", self._manifest.archive.size)
-
-    def _check_toc(self, toc: Toc) -> None:
-        """Raise ArchiveError unless toc.dat and the manifest name the same table data."""
-        listed = {(entry.dump_id, entry.copy_statement) for entry in toc.table_data}
-        recorded = {(table.dump_id, table.copy_statement) for table in self._manifest.table_data}
-        if listed != recorded:
-            raise ArchiveError(
-                f"toc.dat names {len(listed)} tables with data and the manifest {len(recorded)}, "
-                f"{len(listed ^ recorded)} of them differ: this archive is not the one of this manifest"
-            )
 
     def _load(self, toc: Toc) -> Loaded:
         loader = ScratchLoader(
@@ -176,6 +167,7 @@ class _Prover:
 
     def _compare(self, toc: Toc, loaded: Loaded) -> None:
         comparer = RowComparer(
+            runner=self._runner,
             tools=self._tools,
             endpoint=self._scratch.loader.on(loaded.database),
             manifest=self._manifest,

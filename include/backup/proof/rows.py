@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import TypeVar
 
 from include.backup.archive.members import chunks_of, uncompressed, without_trailer
 from include.backup.archive.reader import member_path
-from include.backup.errors import RestoreError
+from include.backup.errors import CommandError, CommandKilledError, RestoreError
 from include.backup.manifest import Manifest, Member
 from include.backup.postgres.commands import psql_copy_command
 from include.backup.postgres.session import Endpoint, connect
 from include.backup.postgres.toc import CopyTarget, parse_copy
 from include.backup.postgres.tools import PostgresTools
-from include.backup.process import Command, dying_with_parent, minimal_environment
+from include.backup.process import Runner
 from include.backup.proof.digest import MultisetDigest, StreamDigest, multiset_digest, stream_digest
 from include.backup.proof.record import Difference, Method, TableProof
 
@@ -52,11 +51,19 @@ class Comparison:
 
 
 class RowComparer:
-    """Reads restored tables through psql, as a role that is no superuser."""
+    """Reads restored tables through psql; the scratch server's role for this is no superuser."""
 
     def __init__(
-        self, *, tools: PostgresTools, endpoint: Endpoint, manifest: Manifest, folder: Path, jobs: int
+        self,
+        *,
+        runner: Runner,
+        tools: PostgresTools,
+        endpoint: Endpoint,
+        manifest: Manifest,
+        folder: Path,
+        jobs: int,
     ) -> None:
+        self._runner = runner
         self._tools = tools
         self._endpoint = endpoint
         self._manifest = manifest
@@ -142,32 +149,16 @@ class RowComparer:
             yield from without_trailer(content, name=member.name)
 
     def _restored(self, comparison: Comparison, digest: Callable[[Iterable[bytes]], Digest]) -> Digest:
-        return read_copy(
-            psql_copy_command(
-                self._tools,
-                self._endpoint,
-                statement=comparison.statement(),
-                settings=self._manifest.dump.session,
-                encoding=self._manifest.dump.server.encoding,
-            ),
-            digest,
-            name=comparison.target.relation,
+        command = psql_copy_command(
+            self._tools,
+            self._endpoint,
+            statement=comparison.statement(),
+            settings=self._manifest.dump.session,
+            encoding=self._manifest.dump.server.encoding,
         )
-
-
-def read_copy(command: Command, digest: Callable[[Iterable[bytes]], Digest], *, name: str) -> Digest:
-    """Run a COPY to standard output and digest it; raises RestoreError when psql fails."""
-    with subprocess.Popen(
-        dying_with_parent(command),
-        env=minimal_environment(command.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
-        if child.stdout is None or child.stderr is None:
-            raise RestoreError(f"cannot read {name}")
-        result = digest(chunks_of(child.stdout))
-        message = child.stderr.read().decode(errors="replace").strip()
-    if child.returncode != 0:
-        raise RestoreError(f"cannot read the restored {name}: {message}")
-    return result
+        try:
+            return self._runner.stream(command, lambda output: digest(chunks_of(output)))
+        except CommandKilledError:
+            raise
+        except CommandError as error:
+            raise RestoreError(f"cannot read the restored {comparison.target.relation}: {error}") from error

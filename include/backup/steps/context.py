@@ -106,9 +106,7 @@ class StepContext:
 
         Raises KmsKeyError when there is no such key.
         """
-        wanted = self.source.store.encryption
-        key = None if wanted.kms_key_id is None else self.store.kms_key_arn(wanted.kms_key_id)
-        return Encryption(algorithm=wanted.sse, kms_key_arn=key)
+        return encryption_of(self.source, self.store)
 
     @property
     def catalog(self) -> Catalog:
@@ -163,6 +161,13 @@ def build_context(
 def open_store(source: SourcePolicy, connection: StoreConnection) -> ObjectStore:
     """Return the bucket of a source."""
     return ObjectStore.connect(connection, bucket=source.store.bucket, concurrency=source.store.concurrency)
+
+
+def encryption_of(source: SourcePolicy, store: ObjectStore) -> Encryption:
+    """Return the encryption that the policy asks for; raises KmsKeyError when there is no such key."""
+    wanted = source.store.encryption
+    key = None if wanted.kms_key_id is None else store.kms_key_arn(wanted.kms_key_id)
+    return Encryption(algorithm=wanted.sse, kms_key_arn=key)
 
 
 def open_catalog(source: SourcePolicy, store: ObjectStore) -> Catalog:

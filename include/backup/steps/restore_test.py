@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from include.backup.catalog import proof_prefix
+from include.backup.catalog import Catalog, proof_prefix
 from include.backup.errors import ProofFailedError
 from include.backup.manifest import read_manifest
+from include.backup.policy import SourcePolicy
+from include.backup.process import Runner
 from include.backup.proof.prove import ProofRequest, prove
 from include.backup.proof.record import Level, Proof, Result
-from include.backup.steps.context import StepContext
+from include.backup.steps.context import StepContext, encryption_of, utc_now
+from include.backup.store import ObjectStore
 
 SHOWN = 10
 
@@ -47,25 +54,52 @@ def run(ctx: StepContext) -> RestoreTestReport:
 
     Raises ProofFailedError naming what differs; the proof is written either way.
     """
-    content = ctx.catalog.manifest_bytes(ctx.backup_id)
-    manifest = read_manifest(content, name=ctx.manifest_key)
-    ctx.catalog.check_archive(manifest)
-    request = ProofRequest(
+    stored = StoredBackup(
+        backup_id=ctx.backup_id,
+        source=ctx.source,
         store=ctx.store,
-        manifest=manifest,
-        manifest_bytes=content,
+        catalog=ctx.catalog,
         scratch_root=ctx.scratch_root,
-        jobs=os.cpu_count() or 1,
-        level_needed=Level(manifest.proof_level),
-        allowed_gaps=tuple(ctx.source.proof.allowed_gaps),
     )
-    proof = prove(request, runner=ctx.runner, log=ctx.log, clock=ctx.clock)
-    key = f"{proof_prefix(ctx.backup_id)}{proof.proof_id}.json"
-    ctx.store.put_if_absent(key, proof.to_json(), encryption=ctx.encryption)
-    for text in proof.not_proven:
-        ctx.log.info("not proven: %s", text)
+    proof = prove_stored(stored, runner=ctx.runner, log=ctx.log, clock=ctx.clock)
     check_passed(proof)
     return report(proof)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBackup:
+    """A backup in the store that is to be proven, whichever run took it."""
+
+    backup_id: str
+    source: SourcePolicy
+    store: ObjectStore
+    catalog: Catalog
+    scratch_root: Path
+
+
+def prove_stored(
+    stored: StoredBackup, *, runner: Runner, log: logging.Logger, clock: Callable[[], datetime] = utc_now
+) -> Proof:
+    """Prove a stored backup and write the proof, passed or failed, beside it."""
+    encryption = encryption_of(stored.source, stored.store)
+    content = stored.catalog.manifest_bytes(stored.backup_id)
+    manifest = read_manifest(content, name=stored.backup_id)
+    stored.catalog.check_archive(manifest)
+    request = ProofRequest(
+        store=stored.store,
+        manifest=manifest,
+        manifest_bytes=content,
+        scratch_root=stored.scratch_root,
+        jobs=os.cpu_count() or 1,
+        level_needed=Level(manifest.proof_level),
+        allowed_gaps=tuple(stored.source.proof.allowed_gaps),
+    )
+    proof = prove(request, runner=runner, log=log, clock=clock)
+    key = f"{proof_prefix(stored.backup_id)}{proof.proof_id}.json"
+    stored.store.put_if_absent(key, proof.to_json(), encryption=encryption)
+    for text in proof.not_proven:
+        log.info("not proven: %s", text)
+    return proof
 
 
 def report(proof: Proof) -> RestoreTestReport:
