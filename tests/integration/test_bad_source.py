@@ -141,6 +141,12 @@ def test_a_table_that_the_role_may_not_read(make_context: ContextMaker, stack: S
         refused(make_context(), RoleCannotReadError, "no USAGE on its schema", "grant pg_read_all_data")
 
 
+def test_a_large_object_that_the_role_may_not_read(make_context: ContextMaker, stack: Stack) -> None:
+    """pg_read_all_data does not cover large objects."""
+    with changed(stack, "SELECT lo_create(4711)", "SELECT lo_unlink(4711)"):
+        refused(make_context(), RoleCannotReadError, "4711: no SELECT on the large object")
+
+
 def test_a_pooler_in_transaction_mode(make_context: ContextMaker, stack: Stack, state_dir: Path) -> None:
     with transaction_pooler(stack, state_dir / "pooler") as database:
         refused(make_context(database=database), PoolerError, "transaction mode", "port 5432")

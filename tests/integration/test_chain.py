@@ -7,7 +7,9 @@ import json
 import pytest
 
 from include.backup.connections import DatabaseConnection
+from include.backup.errors import CommandKilledError, ScratchError
 from include.backup.proof.record import Level, Result
+from include.backup.steps import restore_test, verify
 from tests.support.contexts import ContextMaker, run_chain
 
 
@@ -29,9 +31,7 @@ def test_a_backup_is_stored_restored_and_every_row_is_identical(make_context: Co
 
 
 @pytest.mark.postgres15
-def test_a_postgresql_15_source_gives_the_same_layout(
-    make_context: ContextMaker, source15: DatabaseConnection
-) -> None:
+def test_a_postgresql_15_source_gives_the_same_layout(make_context: ContextMaker, source15: DatabaseConnection) -> None:
     ctx = make_context.on(source15)()
     run_chain(ctx)
 
@@ -63,3 +63,13 @@ def test_reports_are_small_plain_json_without_secrets(make_context: ContextMaker
     text = json.dumps({name: report.to_dict() for name, report in reports.items()})
     assert len(text) < 5_000
     assert str(ctx.database.password) not in text
+
+
+def test_a_restore_that_is_killed_writes_no_proof(make_context: ContextMaker) -> None:
+    """A kill says nothing about the backup; only a finding about the archive may become a failed proof."""
+    ctx = make_context()
+    run_chain(ctx, until=verify)
+    ctx.runner.kill()
+    with pytest.raises((CommandKilledError, ScratchError)):
+        restore_test.run(ctx)
+    assert ctx.catalog.proofs(ctx.backup_id) == ()

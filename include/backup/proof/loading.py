@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from include.backup.errors import CommandError, RestoreError
+from include.backup.errors import CommandError, CommandKilledError, RestoreError, ScratchError
 from include.backup.manifest import Manifest
 from include.backup.postgres.commands import (
     pg_restore_command,
@@ -45,6 +45,7 @@ ADMIN_ENTRIES = frozenset(
     }
 )
 MAINTENANCE_DATABASE = "template1"
+OWN_LIMITS = ("No space left on device", "could not extend file", "out of memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +111,8 @@ class ScratchLoader:
         script = self._dump.parent / "globals.loadable.sql"
         script.write_text(loadable_globals(text))
         try:
-            self._runner.run(psql_file_command(self._tools, self._admin(), script=script))
-        except CommandError as error:
-            raise RestoreError(f"the roles of globals.sql cannot be restored: {error}") from error
+            command = psql_file_command(self._tools, self._admin(), script=script)
+            self._blaming_archive(command, "the roles of globals.sql cannot be restored")
         finally:
             script.unlink()
 
@@ -210,7 +210,17 @@ class ScratchLoader:
             use_list=use_list,
             options=options,
         )
+        self._blaming_archive(command, "the archive does not restore")
+
+    def _blaming_archive(self, command: Command, finding: str) -> None:
+        """Run a restore; what fails is a finding about the archive, but for a kill and for this machine's limits."""
         try:
             self._runner.run(command)
+        except CommandKilledError:
+            raise
         except CommandError as error:
-            raise RestoreError(f"the archive does not restore: {error}") from error
+            if any(text in str(error) for text in OWN_LIMITS):
+                raise ScratchError(
+                    f"the scratch server ran out of space: {error}; free space or set BACKUP_SCRATCH_DIR, then retry"
+                ) from error
+            raise RestoreError(f"{finding}: {error}") from error

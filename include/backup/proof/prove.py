@@ -77,7 +77,8 @@ def prove(request: ProofRequest, *, runner: Runner, log: logging.Logger, clock: 
     """
     started_at = clock()
     findings = _Findings()
-    tools = find_tools(request.manifest.dump.server.major, at_least=request.manifest.fits.pg_restore_minimum)
+    fits = request.manifest.fits
+    tools = find_tools(request.manifest.dump.server.major, at_least=fits.pg_restore_minimum, server=True)
     with ScratchServer(root=request.scratch_root, tools=tools, runner=runner, log=log) as scratch:
         isolation = Isolation(**scratch.isolation.to_dict())
         try:

@@ -6,6 +6,7 @@ is read from the source a second time.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -99,10 +100,17 @@ def _shapes(toc: Toc, *, skipped: Collection[int], locale_replaced: bool) -> Ite
 
 
 def _shape(entry: TocEntry) -> _Shape:
-    definition = entry.definition
-    if entry.desc in GRANTS:
-        definition = "".join(sorted(definition.splitlines(keepends=True)))
+    definition = _sorted_grants(entry.definition) if entry.desc in GRANTS else entry.definition
     return _Shape(entry.desc, entry.namespace, entry.tag, entry.owner, definition)
+
+
+def _sorted_grants(definition: str) -> str:
+    """Return the statements in one order, but only among those of the same grantor.
+
+    pg_dump writes what others granted between SET SESSION AUTHORIZATION and its RESET.
+    """
+    blocks = re.split(r"(?m)^(?=(?:RE)?SET SESSION AUTHORIZATION)", definition)
+    return "".join("".join(sorted(block.splitlines(keepends=True))) for block in blocks)
 
 
 def _name(shape: _Shape) -> str:

@@ -154,11 +154,12 @@ def check_readable(ctx: StepContext, connection: psycopg.Connection[dict[str, An
             "excluded_tables": list(ctx.source.excluded_tables),
         },
     )
+    rows = [*rows, *query(connection, "unreadable_large_objects")]
     if rows:
         shown = "; ".join(f"{row['name']}: {row['reason']}" for row in rows[:SHOWN])
         raise RoleCannotReadError(
-            f"{ctx.database.user} cannot read {len(rows)} relations of {ctx.database.dbname} whole ({shown}); "
-            "grant pg_read_all_data and BYPASSRLS, use the owner, or exclude them in the policy"
+            f"{ctx.database.user} cannot read {len(rows)} objects of {ctx.database.dbname} whole ({shown}); "
+            "grant pg_read_all_data, BYPASSRLS and SELECT on large objects, or exclude them in the policy"
         )
 
 
