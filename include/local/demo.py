@@ -90,7 +90,7 @@ def run_demo(stack: Stack, *, sample_mb: int, console: Console) -> DemoResult:
         source=SOURCE, tier=TIER, kind=KIND, run_after=view.run_after, dag_id=view.dag_id, run_id=view.run_id
     )
     manifest, proof, archive_url = read_evidence(stack, backup_id)
-    said = [str(entry["message"]) for entry in stack.slack.messages()[messages_before:]]
+    said = [message_text(entry["message"]) for entry in stack.slack.messages()[messages_before:]]
     return DemoResult(
         backup_id=backup_id,
         archive_url=archive_url,
@@ -135,6 +135,11 @@ def read_evidence(stack: Stack, backup_id: str) -> tuple[Manifest, Proof, str]:
     if not proofs or proofs[-1].result is not Result.PASSED:
         raise DemoFailedError(f"the run succeeded, but the store holds no passed proof of {backup_id}")
     return manifest, proofs[-1], store.url(manifest.archive.key)
+
+
+def message_text(message: object) -> str:
+    """Return what a Slack message says."""
+    return str(message.get("text", message)) if isinstance(message, dict) else str(message)
 
 
 def summary_lines(result: DemoResult, *, down_command: str) -> list[str]:

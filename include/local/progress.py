@@ -36,6 +36,9 @@ class PlainProgress:
         self._console.print(f"{passed:6.1f} s  {line}", highlight=False, markup=False, soft_wrap=True)
 
     def show(self, view: RunView) -> None:
+        if view.state != self._states.get(""):
+            self._states[""] = view.state
+            self.say(f"run {view.run_id} is {view.state}")
         for task in view.tasks:
             if task.state != self._states.get(task.task_id, "waiting"):
                 self._states[task.task_id] = task.state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from include.local.airflow_api import AirflowApi, ApiError, ApiUnreachableError
@@ -75,11 +75,27 @@ def wait_for_dag(api: AirflowApi, dag_id: str) -> None:
 def start_run(api: AirflowApi, dag_id: str, run_id: str, conf: Mapping[str, object] | None = None) -> None:
     """Trigger a run and let the DAG run.
 
-    In this order: unpausing makes the scheduler create the run of the last missed slot, and with one active
-    run at a time that one would be first.
+    Unpausing makes the scheduler create the run of the last missed slot, which would go first. So the run
+    takes that slot: the scheduler then sees it as made.
     """
-    api.trigger(dag_id, run_id, conf or {})
+    api.trigger(dag_id, run_id, conf or {}, logical_date=missed_slot(api.get(f"/dags/{dag_id}"), datetime.now(UTC)))
     api.unpause(dag_id)
+
+
+def missed_slot(dag: Mapping[str, Any], now: datetime) -> str | None:
+    """Return the slot that the scheduler would make up for at once, if there is one.
+
+    >>> dag = {"next_dagrun_logical_date": "2025-01-19T02:00:00Z", "next_dagrun_run_after": "2025-01-19T02:00:00Z"}
+    >>> missed_slot(dag, datetime(2025, 1, 19, 12, tzinfo=UTC))
+    '2025-01-19T02:00:00Z'
+    >>> missed_slot(dag, datetime(2025, 1, 19, 1, tzinfo=UTC)) is None
+    True
+    """
+    due = dag.get("next_dagrun_run_after")
+    if due is None or datetime.fromisoformat(due) > now:
+        return None
+    slot = dag.get("next_dagrun_logical_date")
+    return None if slot is None else str(slot)
 
 
 def follow_run(

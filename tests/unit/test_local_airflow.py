@@ -226,7 +226,10 @@ def test_a_dag_that_cannot_be_read_is_an_error_with_its_reason() -> None:
         wait_for_dag(api, "a.b")
 
 
-def test_a_run_is_triggered_before_its_dag_is_unpaused() -> None:
+@pytest.mark.parametrize(
+    ("slot", "taken"), [("2025-01-19T02:00:00Z", "2025-01-19T02:00:00Z"), ("2999-01-01T02:00:00Z", None), (None, None)]
+)
+def test_a_run_takes_the_slot_that_unpausing_would_make_up_for(slot: str | None, taken: str | None) -> None:
     calls: list[tuple[str, str]] = []
 
     def answer(method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
@@ -234,13 +237,16 @@ def test_a_run_is_triggered_before_its_dag_is_unpaused() -> None:
             return 201, {"access_token": "t"}
         calls.append((method, path))
         if method == "POST":
-            assert body["logical_date"] is None
-            assert body["dag_run_id"] == "demo__1"
-        return 200, {}
+            assert (body["dag_run_id"], body["logical_date"]) == ("demo__1", taken)
+        return 200, {"next_dagrun_logical_date": slot, "next_dagrun_run_after": slot}
 
     with airflow_answering(answer) as api:
         start_run(api, "a.daily_backup", "demo__1")
-    assert calls == [("POST", "/api/v2/dags/a.daily_backup/dagRuns"), ("PATCH", "/api/v2/dags/a.daily_backup")]
+    assert calls == [
+        ("GET", "/api/v2/dags/a.daily_backup"),
+        ("POST", "/api/v2/dags/a.daily_backup/dagRuns"),
+        ("PATCH", "/api/v2/dags/a.daily_backup"),
+    ]
 
 
 def run_answer(states: Iterator[str], tasks: list[dict[str, Any]]) -> Answer:
