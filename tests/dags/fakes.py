@@ -1,0 +1,105 @@
+"""Stand-ins for the core's steps: each does nothing and reports, or fails as a test wants it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from include.backup.steps.context import StepContext
+
+STEPS = ("preflight", "dump", "compress", "upload", "verify", "restore_test", "close_staging")
+VALUES: dict[str, dict[str, Any]] = {
+    "preflight": {
+        "already_stored": False,
+        "server_version": "17.10",
+        "client_version": "17.10",
+        "tls": "TLSv1.3",
+        "database_bytes": 100_000_000,
+        "staging_free_bytes": 10**12,
+    },
+    "dump": {
+        "reused": False,
+        "staged_bytes": 30_000_000,
+        "seconds": 2.0,
+        "snapshot_time": datetime(2025, 1, 19, 2, 0, 5, tzinfo=UTC),
+        "lsn": "0/1",
+    },
+    "compress": {
+        "tables": 27,
+        "rows": 123_456,
+        "uncompressed_bytes": 90_000_000,
+        "compressed_bytes": 30_000_000,
+        "seconds": 1.0,
+    },
+    "upload": {
+        "key": "s3://pulse-backups/daily/x.tar",
+        "size": 30_500_000,
+        "parts": 2,
+        "resumed_parts": 0,
+        "already_stored": False,
+        "seconds": 1.0,
+    },
+    "verify": {
+        "key": "s3://pulse-backups/daily/x.tar",
+        "size": 30_500_000,
+        "checksum": "c-2",
+        "method": "kept by the store",
+        "encryption": "aws:kms",
+        "storage_class": "STANDARD",
+        "seconds": 0.1,
+    },
+    "restore_test": {
+        "proof_id": "p1",
+        "result": "passed",
+        "level": "complete",
+        "tables": 27,
+        "rows": 123_456,
+        "sequences": 3,
+        "large_objects": 1,
+        "not_proven": 0,
+        "seconds": 4.0,
+    },
+    "close_staging": {"removed_bytes": 30_000_000},
+}
+REPORTS = {
+    "preflight": "PreflightReport",
+    "dump": "DumpReport",
+    "compress": "CompressReport",
+    "upload": "UploadReport",
+    "verify": "VerifyReport",
+    "restore_test": "RestoreTestReport",
+    "close_staging": "CloseReport",
+}
+
+
+def make_report(step: str, backup_id: str, **overrides: Any) -> Any:
+    """Return a step's report as the core makes it."""
+    kind = getattr(importlib.import_module(f"include.backup.steps.{step}"), REPORTS[step])
+    return kind(**{"backup_id": backup_id, **VALUES[step], **overrides})
+
+
+@dataclass
+class FakeSteps:
+    """Which steps ran, with which context, and which are to fail."""
+
+    failing: dict[str, BaseException] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    contexts: dict[str, StepContext] = field(default_factory=dict)
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for step in STEPS:
+            monkeypatch.setattr(f"include.backup.steps.{step}.run", self._fake(step))
+
+    def _fake(self, step: str) -> Any:
+        def run(ctx: StepContext) -> Any:
+            self.ran.append(step)
+            self.contexts[step] = ctx
+            if step in self.failing:
+                raise self.failing[step]
+            return make_report(step, ctx.backup_id)
+
+        return run
