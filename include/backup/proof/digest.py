@@ -37,12 +37,10 @@ class MultisetDigest:
 
 def stream_digest(chunks: Iterable[bytes]) -> StreamDigest:
     """Hash a COPY stream; it has one line per row."""
-    digest = hashlib.sha256()
-    rows = 0
+    stream = _Stream()
     for chunk in chunks:
-        digest.update(chunk)
-        rows += chunk.count(b"\n")
-    return StreamDigest(rows, digest.hexdigest())
+        stream.add(chunk)
+    return stream.result()
 
 
 def multiset_digest(chunks: Iterable[bytes]) -> MultisetDigest:
@@ -53,15 +51,56 @@ def multiset_digest(chunks: Iterable[bytes]) -> MultisetDigest:
     >>> multiset_digest([b"a\\na\\n"]) == multiset_digest([b"b\\nb\\n"])
     False
     """
-    rows = total = 0
-    rest = b""
-    hash_line = xxhash.xxh3_128_intdigest
+    lines = _Lines()
     for chunk in chunks:
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
-        rows += len(lines)
-        total += sum(map(hash_line, lines))
-    if rest:
-        rows += 1
-        total += hash_line(rest)
-    return MultisetDigest(rows, total % _MODULUS)
+        lines.add(chunk)
+    return lines.result()
+
+
+def both_digests(chunks: Iterable[bytes]) -> tuple[StreamDigest, MultisetDigest]:
+    """Hash a COPY stream both ways in one reading."""
+    stream, lines = _Stream(), _Lines()
+    for chunk in chunks:
+        stream.add(chunk)
+        lines.add(chunk)
+    return stream.result(), lines.result()
+
+
+class _Stream:
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._rows = 0
+
+    def add(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        self._rows += chunk.count(b"\n")
+
+    def result(self) -> StreamDigest:
+        return StreamDigest(self._rows, self._digest.hexdigest())
+
+
+class _Lines:
+    """Hashes lines as they come; one that spans chunks is never held whole, as a row may have a gigabyte."""
+
+    def __init__(self) -> None:
+        self._rows = self._total = 0
+        self._open = xxhash.xxh3_128()
+        self._is_open = False
+
+    def add(self, chunk: bytes) -> None:
+        first, *others = chunk.split(b"\n")
+        self._open.update(first)
+        self._is_open = self._is_open or bool(first)
+        if not others:
+            return
+        last = others.pop()
+        self._rows += 1 + len(others)
+        self._total += self._open.intdigest() + sum(map(xxhash.xxh3_128_intdigest, others))
+        self._open.reset()
+        self._open.update(last)
+        self._is_open = bool(last)
+
+    def result(self) -> MultisetDigest:
+        if not self._is_open:
+            return MultisetDigest(self._rows, self._total % _MODULUS)
+        return MultisetDigest(self._rows + 1, (self._total + self._open.intdigest()) % _MODULUS)
