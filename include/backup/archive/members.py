@@ -13,13 +13,15 @@ from typing import IO, Any
 
 from backports import zstd
 
-from include.backup.errors import TruncatedMemberError
+from include.backup.errors import ArchiveError, TruncatedMemberError
 
 CHUNK_BYTES = 1 << 20
 STORED_CHUNK_BYTES = 1 << 18
 # pg_dump ends the COPY stream of a table with these bytes; a member without them was cut short.
 DATA_TRAILER = b"\\.\n\n\n"
 _QUEUE_CHUNKS = 8
+# Level 19, the highest that the policy allows, needs 2^23 bytes to look back; a frame may ask for 2^27 and more.
+_WINDOW_LOG_MAXIMUM = 25
 
 
 class Compression(StrEnum):
@@ -56,11 +58,19 @@ def uncompressed(stored: Iterable[bytes], compression: Compression, *, name: str
 
     Raises TruncatedMemberError when the last zstd frame has no end: the zstd library alone would hand
     out the rows before the cut without a word. pg_dump 17 writes an empty large object as 0 bytes.
+    Raises ArchiveError for bytes that are no zstd frame, or one that asks for more memory than ours ever do.
     """
     if compression is Compression.NONE:
         yield from stored
         return
-    frame = zstd.ZstdDecompressor()
+    try:
+        yield from _frames(stored, name=name)
+    except zstd.ZstdError as error:
+        raise ArchiveError(f"member {name} is not valid zstd ({error}); it is damaged, use another backup") from error
+
+
+def _frames(stored: Iterable[bytes], *, name: str) -> Iterator[bytes]:
+    frame = _decompressor()
     between_frames = True
     for chunk in stored:
         data = chunk
@@ -72,10 +82,14 @@ def uncompressed(stored: Iterable[bytes], compression: Compression, *, name: str
                 yield piece
             if frame.eof:
                 data = frame.unused_data
-                frame = zstd.ZstdDecompressor()
+                frame = _decompressor()
                 between_frames = True
     if not between_frames:
         raise TruncatedMemberError(f"member {name} ends inside a zstd frame; it was cut short, use another backup")
+
+
+def _decompressor() -> zstd.ZstdDecompressor:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAXIMUM})
 
 
 def inspect(stored: Iterable[bytes], *, name: str, compression: Compression, table_data: bool) -> MemberFacts:
