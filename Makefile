@@ -10,6 +10,7 @@
 ## make lint         ruff, formatting, spelling
 ## make type         mypy --strict
 ## make bench        measure against pg_dump, gzip | psql and the strategy's script
+## make docs         write docs/DAGs.md anew from the DAG files
 ## make install      only make .venv
 ## make lock         resolve requirements*.txt into the lock files anew
 ## make clean        stop the stacks; remove them with their data, .venv and caches
@@ -31,7 +32,7 @@ PYTEST += -p tests.plugins.no_skips
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status test unit dags integration lint type bench lock clean
+.PHONY: help install demo up down status test unit dags integration lint type docs bench lock clean
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
@@ -64,6 +65,9 @@ lint: install
 
 type: install
 	$(VENV_PYTHON) -m mypy
+
+docs: install
+	$(VENV_PYTHON) scripts/dag_docs.py
 
 bench: install
 	$(VENV_PYTHON) -m tests.benchmarks
