@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from include.backup.postgres.toc import Toc, TocEntry, parse_setval
+from include.backup.proof.masking import first_difference
 from include.backup.proof.record import Difference
 
 # Data and what is compared on its own, and the database's name-independent preamble.
@@ -21,6 +22,23 @@ DATA_ENTRIES = frozenset(
 
 # The order of an access list is that of its grants in time; what it allows does not depend on it.
 GRANTS = frozenset({"ACL", "DEFAULT ACL"})
+
+# What an entry of these kinds has as its owner is the owner of the object that it belongs to.
+BELONGING = frozenset(
+    {
+        "ACL",
+        "CHECK CONSTRAINT",
+        "COMMENT",
+        "CONSTRAINT",
+        "FK CONSTRAINT",
+        "INDEX",
+        "POLICY",
+        "ROW SECURITY",
+        "RULE",
+        "SECURITY LABEL",
+        "TRIGGER",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +67,23 @@ def compare_schema(
     """Return how many lines of definitions were compared, and every object that differs.
 
     ``extension_owner`` is who made the extensions of the copy: PostgreSQL cannot give an extension's members to
-    another owner, so theirs may be that role instead of the archived one.
+    another owner. Members have no entry of their own, but what belongs to them has, with that owner.
     """
     wanted = Counter(_shapes(archived, skipped=skipped, locale_replaced=locale_replaced))
     found = Counter(_shapes(restored, skipped=(), locale_replaced=locale_replaced))
     missing, surplus = list((wanted - found).elements()), list((found - wanted).elements())
-    by_identity = {shape.identity: shape for shape in surplus}
     differences = []
     for shape in missing:
-        other = by_identity.pop(shape.identity, None)
-        if other is not None and other.owner == extension_owner and replace(other, owner=shape.owner) == shape:
-            continue
+        other = _counterpart(shape, surplus)
+        if other is not None:
+            surplus.remove(other)
+            if _is_of_extension(shape, other, extension_owner):
+                continue
         detail = "is not there after the restore" if other is None else _changed(shape, other)
         differences.append(Difference(what=shape.desc, name=_name(shape), detail=detail))
     differences.extend(
         Difference(what=shape.desc, name=_name(shape), detail="is there after the restore but not in the archive")
-        for shape in by_identity.values()
+        for shape in surplus
     )
     lines = sum(shape.definition.count("\n") for shape in wanted)
     return lines, tuple(sorted(differences, key=str))
@@ -113,6 +132,16 @@ def _sorted_grants(definition: str) -> str:
     return "".join("".join(sorted(block.splitlines(keepends=True))) for block in blocks)
 
 
+def _counterpart(wanted: _Shape, candidates: Collection[_Shape]) -> _Shape | None:
+    """Return the shape of the same name, of the same owner if there is one: some names are not unique."""
+    named = [shape for shape in candidates if shape.identity == wanted.identity]
+    return next((shape for shape in named if shape.owner == wanted.owner), named[0] if named else None)
+
+
+def _is_of_extension(wanted: _Shape, found: _Shape, extension_owner: str) -> bool:
+    return wanted.desc in BELONGING and found.owner == extension_owner and replace(found, owner=wanted.owner) == wanted
+
+
 def _name(shape: _Shape) -> str:
     return f"{shape.namespace}.{shape.tag}" if shape.namespace else shape.tag
 
@@ -120,8 +149,4 @@ def _name(shape: _Shape) -> str:
 def _changed(wanted: _Shape, found: _Shape) -> str:
     if wanted.owner != found.owner:
         return f"has the owner {found.owner} instead of {wanted.owner}"
-    pairs = zip(wanted.definition.splitlines(), found.definition.splitlines(), strict=False)
-    for archived, restored in pairs:
-        if archived != restored:
-            return f"differs: {archived.strip()[:160]!r} became {restored.strip()[:160]!r}"
-    return "differs in length: lines were added or lost at its end"
+    return first_difference(wanted.definition, found.definition)
