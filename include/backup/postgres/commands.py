@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from include.backup.postgres.session import OUTPUT_SETTINGS, Endpoint, connection_string, tool_environment
+from include.backup.postgres.session import (
+    OUTPUT_SETTINGS,
+    Endpoint,
+    connection_string,
+    options_value,
+    tool_environment,
+)
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command
 
 # pg_dump learned to compress with zstd in 16; an older one writes raw members that are compressed later.
 ZSTD_SINCE = 16
+_NO_TIMEOUTS = MappingProxyType({"statement_timeout": "0", "lock_timeout": "0"})
 
 
 def pg_dump_command(
@@ -78,8 +86,9 @@ def pg_restore_command(
     jobs: int,
     use_list: Path | None = None,
     options: Iterable[str] = (),
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Command:
-    """Return a restore that stops at the first error."""
+    """Return a restore that stops at the first error; ``settings`` are those of its sessions."""
     return Command(
         argv=(
             tools.path("pg_restore"),
@@ -91,7 +100,7 @@ def pg_restore_command(
             f"--dbname={connection_string(endpoint)}",
             str(dump),
         ),
-        environment={**endpoint.environment(), "PGOPTIONS": "-c statement_timeout=0 -c lock_timeout=0"},
+        environment={**endpoint.environment(), "PGOPTIONS": options_value({**_NO_TIMEOUTS, **settings})},
     )
 
 

@@ -35,8 +35,9 @@ from include.backup.proof.record import (
     TableProof,
 )
 from include.backup.proof.rows import RowComparer
-from include.backup.proof.schema import compare_populated, compare_schema, sequence_entries
+from include.backup.proof.schema import compare_schema
 from include.backup.proof.scratch import ScratchServer
+from include.backup.proof.sequences import compare_sequences, compare_views
 from include.backup.store import ObjectStore
 
 Returned = TypeVar("Returned")
@@ -185,20 +186,9 @@ class _Prover:
     def _compare_state(self, toc: Toc, loaded: Loaded) -> None:
         skipped = loaded.gaps.skipped
         with connect(self._scratch.loader.on(loaded.database)) as connection:
-            for name, value, is_called in sequence_entries(toc, skipped=skipped):
-                self._findings.sequences += 1
-                row = connection.execute(
-                    b"SELECT last_value, is_called FROM " + name.encode()  # quoted by pg_dump
-                ).fetchone()
-                if row is None or (row["last_value"], row["is_called"]) != (value, is_called):
-                    self._differs("SEQUENCE", name, f"is at {row} instead of ({value}, {is_called})")
-            populated = connection.execute(
-                "SELECT n.nspname || '.' || c.relname AS name FROM pg_catalog.pg_class c"
-                " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                " WHERE c.relkind = 'm' AND c.relispopulated"
-            ).fetchall()
-            names = [str(row["name"]) for row in populated]
-            self._findings.differences.extend(compare_populated(toc, names, skipped=skipped))
+            self._findings.sequences, differences = compare_sequences(connection, toc, skipped=skipped)
+            self._findings.differences.extend(differences)
+            self._findings.differences.extend(compare_views(connection, toc, skipped=skipped))
             self._compare_extensions(
                 connection.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall(),
                 loaded.gaps,

@@ -70,11 +70,16 @@ class RowComparer:
         self._folder = folder
         self._jobs = jobs
 
-    def compare(self, *, log: Callable[[str], None]) -> tuple[tuple[TableProof, ...], tuple[Difference, ...]]:
-        """Compare every TABLE DATA entry; return a proof for each table and what differs."""
+    def compare(
+        self, *, log: Callable[[str], None], on_table: Callable[[TableProof], None] | None = None
+    ) -> tuple[tuple[TableProof, ...], tuple[Difference, ...]]:
+        """Compare every TABLE DATA entry; return a proof for each table and what differs.
+
+        ``on_table`` is called for each as it is done, by the thread that did it.
+        """
         comparisons = self._comparisons()
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="compare") as pool:
-            results = list(pool.map(self._one, comparisons))
+            results = list(pool.map(lambda comparison: self._told(comparison, on_table), comparisons))
         proofs = tuple(proof for proof, _ in results)
         log(f"{len(proofs)} tables compared, {sum(proof.rows_restored for proof in proofs)} rows read back")
         return proofs, tuple(difference for _, found in results for difference in found)
@@ -110,6 +115,14 @@ class RowComparer:
                 " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'p'"
             ).fetchall()
         return frozenset(str(row["name"]) for row in rows)
+
+    def _told(
+        self, comparison: Comparison, on_table: Callable[[TableProof], None] | None
+    ) -> tuple[TableProof, Sequence[Difference]]:
+        result = self._one(comparison)
+        if on_table is not None:
+            on_table(result[0])
+        return result
 
     def _one(self, comparison: Comparison) -> tuple[TableProof, Sequence[Difference]]:
         expected = comparison.members[0].table_data

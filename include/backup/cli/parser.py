@@ -1,0 +1,183 @@
+"""The arguments of the command line. Imports nothing heavy, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from include.backup.errors import ParameterError
+
+DESCRIPTION = "Take, list, verify and restore backups without Airflow."
+EPILOG = """\
+examples:
+  python -m include.backup run pulse_messages --tier daily
+  python -m include.backup list pulse_messages
+  python -m include.backup show pulse_messages latest-proven
+  python -m include.backup verify pulse_messages latest --restore-test
+  python -m include.backup restore pulse_messages latest-proven --to-database pulse_restored --create --dry-run
+
+connections:
+  The policy names a connection for each source and its store. Each is taken from the environment variable
+  AIRFLOW_CONN_<ID> (a URI or JSON, as Airflow has it), or else from the settings file, whose ${NAME} are taken
+  from the environment. Passwords are never arguments.
+
+environment:
+  BACKUP_POLICY, BACKUP_STAGING_DIR (dumps and fetched archives), BACKUP_SCRATCH_DIR (servers of restore tests)
+
+exit codes:
+  0    done
+  1    failed
+  2    an argument, the policy, the settings or a connection is not acceptable, or there is no such backup
+  3    a server or the store does not answer, or refuses the login
+  4    the backup is damaged or incomplete, or differs from what was dumped
+  5    refused for safety: the target is not empty, is the source, or cannot take the backup; nothing was changed
+  130  interrupted (143: terminated); children were ended, and a database that was being made is removed
+"""
+RUN_EPILOG = """\
+examples:
+  python -m include.backup run pulse_messages --tier daily
+  python -m include.backup run pulse_messages --tier pre_deployment --release 2025.3.1 --git-sha 4f2c91e
+  python -m include.backup run pulse_messages --resume pulse_messages_daily_full_20250119T020000Z_3fa9c1
+
+What a failed run has dumped stays in staging; --resume goes on with it, without a second dump.
+"""
+RESTORE_EPILOG = """\
+examples:
+  python -m include.backup restore pulse_messages latest-proven --to-database pulse_restored --create --dry-run
+  python -m include.backup restore pulse_messages latest-proven --to-database pulse_restored --create --yes \\
+      --connection new_server
+  PGPASSWORD=... python -m include.backup restore pulse_messages latest --to-database pulse_restored --create \\
+      --host db.example.com --user postgres --sslrootcert ca.pem --with-roles
+
+Without --connection or --host the target is on the source's own server. The restore refuses the source itself and
+a database that is not empty. It ends with a comparison of every row with what the dump read.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are ParameterError, so that they are told in the same way as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ParameterError(f"{message} (see `{self.prog} --help`)")
+
+
+def make_parser() -> Parser:
+    """Return the parser of all commands."""
+    parser = Parser(
+        prog="python -m include.backup",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_common()],
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    _run(commands)
+    _list(commands)
+    _show(commands)
+    _verify(commands)
+    _restore(commands)
+    return parser
+
+
+def _common() -> Parser:
+    """Return the options that may stand before or after the command; hence no defaults."""
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("options of every command")
+    group.add_argument("--policy", type=Path, metavar="FILE", help="instead of the shipped policy or BACKUP_POLICY")
+    group.add_argument("--settings", type=Path, metavar="FILE", help="instead of airflow_settings.yaml")
+    group.add_argument("--json", action="store_true", help="print one JSON document; messages go to standard error")
+    group.add_argument("--quiet", action="store_true", help="no progress, only warnings and errors")
+    group.add_argument("--verbose", action="store_true", help="also the commands that run, and tracebacks")
+    return common
+
+
+def _command(commands: argparse._SubParsersAction[Parser], name: str, text: str, epilog: str = "") -> Parser:
+    command = commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_common()],
+        allow_abbrev=False,
+    )
+    command.add_argument("source", metavar="SOURCE", help="a source of the policy, e.g. pulse_messages")
+    return command
+
+
+def _backup(command: Parser) -> None:
+    command.add_argument("backup", metavar="BACKUP_ID", help="a backup's id, latest, or latest-proven")
+    command.add_argument("--tier", help="the tier in which latest is looked for")
+
+
+def _run(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "run", "take a backup, store it, verify it and prove it", RUN_EPILOG)
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tier", help="a tier of the source, e.g. daily")
+    what.add_argument("--resume", metavar="BACKUP_ID", help="go on with a run of the command line that failed")
+    command.add_argument("--release", help="the release that the backup guards; with --git-sha")
+    command.add_argument("--git-sha", help="the commit of that release")
+    command.add_argument("--no-proof", action="store_true", help="leave the restore test out")
+    command.add_argument(
+        "--wait", type=_seconds, metavar="SECONDS", help="for another backup of the source; default: the policy's"
+    )
+
+
+def _list(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "list", "list the backups that the store holds")
+    command.add_argument("--tier", help="only this tier")
+
+
+def _show(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "show", "show what a backup holds, where it is and who proved it")
+    _backup(command)
+
+
+def _verify(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "verify", "compare what the store says of a backup with its manifest")
+    _backup(command)
+    command.add_argument(
+        "--restore-test", action="store_true", help="also restore it into a scratch server, compare, write a proof"
+    )
+
+
+def _restore(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "restore", "restore a full backup into a new database", RESTORE_EPILOG)
+    _backup(command)
+    command.add_argument("--to-database", required=True, metavar="NAME", help="the database to restore into")
+    command.add_argument("--create", action="store_true", help="make that database; else it must be there, empty")
+    server = command.add_argument_group("the target's server (default: the source's)")
+    server.add_argument("--connection", metavar="CONN_ID", help="a connection, as for the policy's sources")
+    server.add_argument("--host", help="a host, or the folder of a unix socket; the password is PGPASSWORD")
+    server.add_argument("--port", type=_port, help="default: 5432")
+    server.add_argument("--user", help="default: postgres")
+    server.add_argument("--maintenance-database", metavar="NAME", help="to connect to first; default: postgres")
+    server.add_argument("--sslmode", help="default: verify-full")
+    server.add_argument("--sslrootcert", metavar="FILE", help="the certificate authority of the server")
+    command.add_argument("--with-roles", action="store_true", help="make the roles that the target lacks")
+    command.add_argument("--jobs", type=_positive, metavar="N", help="sessions that load; default: the processors")
+    command.add_argument("--work-dir", type=Path, metavar="FOLDER", help="where the archive is fetched to")
+    command.add_argument("--no-compare", action="store_true", help="do not compare the rows afterwards")
+    command.add_argument("--unproven", action="store_true", help="also a backup that nobody has proven")
+    command.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _positive(text: str) -> int:
+    return _number(text, least=1, most=64)
+
+
+def _port(text: str) -> int:
+    return _number(text, least=1, most=65535)
+
+
+def _seconds(text: str) -> int:
+    return _number(text, least=0, most=7 * 86400)
+
+
+def _number(text: str, *, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+    return int(text)

@@ -1,0 +1,108 @@
+"""restore: a full backup into a new database, previewed, confirmed, compared."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from include.backup.cli.output import columns
+from include.backup.cli.session import Session
+from include.backup.connection_spec import ConnectionSpec
+from include.backup.connections import DatabaseConnection
+from include.backup.errors import ParameterError
+from include.backup.inventory import standing_of
+from include.backup.manifest import read_manifest
+from include.backup.restore.plan import Preview, RestoreRequest, plan_restore
+from include.backup.restore.restore import RestoreReport, default_jobs, restore
+from include.backup.restore.target import Target
+
+APPLICATION = "pulse_restore"
+_HOST_ONLY = ("port", "user", "maintenance_database", "sslmode", "sslrootcert")
+
+
+def run(session: Session) -> int:
+    """Restore a backup, or print only what would be done."""
+    arguments = session.arguments
+    plan = plan_restore(_request(session))
+    session.output.preview(plan.preview.lines())
+    if arguments.dry_run:
+        if session.output.as_json:
+            session.output.result("restore", {"dry_run": True, "preview": plan.preview.to_dict()}, ())
+        return 0
+    if not arguments.yes:
+        _confirm(plan.preview)
+    with session.output.progress() as progress:
+        report = restore(
+            plan,
+            runner=session.runner,
+            log=session.log,
+            progress=progress,
+            work_root=arguments.work_dir or session.staging_root,
+        )
+    document = {"dry_run": False, "preview": plan.preview.to_dict(), "report": report.to_dict()}
+    session.output.result("restore", document, _lines(report))
+    return 0
+
+
+def _request(session: Session) -> RestoreRequest:
+    arguments = session.arguments
+    target = Target(_target_connection(session), database=arguments.to_database)
+    backup_id = session.backup_id
+    content = session.catalog.manifest_bytes(backup_id)
+    manifest = read_manifest(content, name=backup_id)
+    session.catalog.check_archive(manifest)
+    proofs = session.catalog.proofs(backup_id)
+    return RestoreRequest(
+        store=session.store,
+        manifest=manifest,
+        standing=standing_of(content, proofs),
+        proofs=proofs,
+        target=target,
+        sources=session.source_databases(),
+        create=arguments.create,
+        with_roles=arguments.with_roles,
+        unproven=arguments.unproven,
+        compare=not arguments.no_compare,
+        jobs=arguments.jobs or default_jobs(),
+    )
+
+
+def _target_connection(session: Session) -> DatabaseConnection:
+    """Return how to reach the target's server, by any database that is there."""
+    arguments = session.arguments
+    if arguments.connection and arguments.host:
+        raise ParameterError("--connection and --host are two ways to say the same; give one")
+    if not arguments.host:
+        given = [name for name in _HOST_ONLY if getattr(arguments, name) is not None]
+        if given:
+            raise ParameterError(f"--{given[0].replace('_', '-')} goes with --host only")
+        connection = session.database(arguments.connection or session.source.connection)
+        return replace(connection, application_name=APPLICATION)
+    user = arguments.user or "postgres"
+    extra = {"sslmode": arguments.sslmode, "sslrootcert": arguments.sslrootcert}
+    spec = ConnectionSpec(
+        conn_id="of --host",
+        conn_type="postgres",
+        host=arguments.host,
+        port=arguments.port,
+        schema=arguments.maintenance_database or "postgres",
+        login=user,
+        password=session.password(user, arguments.host),
+        extra={name: value for name, value in extra.items() if value is not None},
+    )
+    return replace(DatabaseConnection.from_spec(spec), application_name=APPLICATION)
+
+
+def _confirm(preview: Preview) -> None:
+    """Ask for the database's name; raises ParameterError when nobody can be asked, or says something else."""
+    if not sys.stdin.isatty():
+        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
+    print("Type the name of the database to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != preview.target_database:
+        raise ParameterError("that is not the database's name; nothing was changed")
+
+
+def _lines(report: RestoreReport) -> list[str]:
+    lines = [report.line()]
+    rows = [[name, f"{seconds:.1f} s"] for name, seconds in report.durations.items()]
+    return [*lines, *columns(("part", "took"), rows)]

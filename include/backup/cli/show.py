@@ -1,0 +1,93 @@
+"""show: one backup, as its manifest and its proofs describe it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from include.backup.cli.output import columns, size_text
+from include.backup.cli.session import Session
+from include.backup.inventory import Standing, standing_of
+from include.backup.manifest import Manifest, read_manifest
+from include.backup.proof.record import Proof
+
+SHOWN_TABLES = 20
+
+
+def run(session: Session) -> int:
+    """Print what a backup holds; a manifest whose archive is gone or short is an error."""
+    catalog, backup_id = session.catalog, session.backup_id
+    content = catalog.manifest_bytes(backup_id)
+    manifest = read_manifest(content, name=backup_id)
+    catalog.check_archive(manifest)
+    proofs = catalog.proofs(backup_id)
+    standing = standing_of(content, proofs)
+    document = {
+        "source": session.source.name,
+        "backup_id": backup_id,
+        "standing": standing.value,
+        "url": session.store.url(manifest.archive.key),
+        "tables": len(manifest.table_data),
+        "rows": manifest.rows,
+        "archive_bytes": manifest.archive.size,
+        "uncompressed_bytes": manifest.uncompressed_bytes,
+        "manifest": json.loads(content),
+        "proofs": [_proof(proof) for proof in proofs],
+    }
+    lines = _lines(session.store.url(manifest.archive.key), manifest, proofs, standing)
+    session.output.result("show", document, lines)
+    return 0
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(proof.to_json())
+    return content
+
+
+def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: Standing) -> Iterator[str]:
+    server, archive, dump = manifest.dump.server, manifest.archive, manifest.dump
+    yield f"backup       {manifest.backup_id}"
+    yield f"data as of   {dump.snapshot.time:%Y-%m-%d %H:%M:%S} UTC, LSN {dump.snapshot.lsn_before}"
+    yield f"source       {server.database} on PostgreSQL {server.version}, dumped by {dump.pg_dump_version}"
+    yield f"run          {manifest.run.dag_id} {manifest.run.run_id}"
+    if manifest.release is not None:
+        yield f"release      {manifest.release.name} ({manifest.release.git_sha})"
+    yield f"archive      {url}"
+    yield (
+        f"             {size_text(archive.size)} ({size_text(manifest.uncompressed_bytes)} uncompressed), "
+        f"{archive.storage_class}, encryption {archive.encryption}"
+    )
+    yield f"holds        {len(manifest.table_data)} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
+    majors = ", ".join(str(major) for major in manifest.fits.server_majors)
+    yield f"fits         PostgreSQL {majors}; pg_restore {manifest.fits.pg_restore_minimum} or newer"
+    yield f"took         {', '.join(f'{name} {seconds:.1f} s' for name, seconds in manifest.durations.items())}"
+    yield f"proof        {standing.value}"
+    for proof in proofs:
+        yield from _proof_lines(proof)
+    yield ""
+    yield from _tables(manifest)
+
+
+def _proof_lines(proof: Proof) -> Iterator[str]:
+    seconds = (proof.finished_at - proof.started_at).total_seconds()
+    yield (
+        f"             {proof.finished_at:%Y-%m-%d %H:%M} UTC {proof.result.value} ({proof.level.value}): "
+        f"{len(proof.tables)} tables, {proof.rows} rows in {seconds:.1f} s"
+    )
+    for difference in proof.differences:
+        yield f"               {' '.join(str(difference).split())}"
+
+
+def _tables(manifest: Manifest) -> Iterator[str]:
+    members = sorted(
+        (member for member in manifest.members if member.table_data is not None), key=lambda member: -member.length
+    )
+    rows = [
+        (f"{member.table_data.schema}.{member.table_data.table}", str(member.table_data.rows), size_text(member.length))
+        for member in members[:SHOWN_TABLES]
+        if member.table_data is not None
+    ]
+    yield from columns(("table", "rows", "size"), rows)
+    if len(members) > SHOWN_TABLES:
+        yield f"and {len(members) - SHOWN_TABLES} smaller ones (--json shows all)"

@@ -1,0 +1,136 @@
+"""What the store holds of a source, which of it is proven, and which backup a person means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from include.backup.backup_id import parse_backup_id
+from include.backup.catalog import Catalog, ListedBackup
+from include.backup.errors import ArchiveError, BackupMissingError, ParameterError
+from include.backup.manifest import fingerprint
+from include.backup.proof.record import Proof, Result
+
+LATEST = "latest"
+LATEST_PROVEN = "latest-proven"
+CONCURRENCY = 8
+
+
+class Completeness(StrEnum):
+    """Which of a backup's two objects are in the store."""
+
+    COMPLETE = "complete"
+    NO_MANIFEST = "no manifest"
+    NO_ARCHIVE = "no archive"
+
+
+class Standing(StrEnum):
+    """What the newest proof of a backup says."""
+
+    PROVEN = "proven"
+    FAILED = "failed"
+    UNPROVEN = "unproven"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBackup:
+    """One backup as a list shows it; ``size`` is the archive's in bytes, ``standing`` None without manifest."""
+
+    backup_id: str
+    tier: str
+    kind: str
+    run_after: datetime
+    completeness: Completeness
+    size: int | None
+    stored_at: datetime | None
+    standing: Standing | None
+    proofs: int
+
+
+def standing_of(manifest: bytes, proofs: Iterable[Proof]) -> Standing:
+    """Return what the newest proof of exactly this manifest says; a proof of other content counts for nothing."""
+    digest = fingerprint(manifest)
+    valid = [proof for proof in proofs if proof.manifest_sha256 == digest]
+    if not valid:
+        return Standing.UNPROVEN
+    newest = max(valid, key=lambda proof: proof.finished_at)
+    return Standing.PROVEN if newest.result is Result.PASSED else Standing.FAILED
+
+
+def read_standing(catalog: Catalog, backup_id: str) -> Standing:
+    """Read a backup's proofs; one that this version cannot read makes the standing unreadable, never proven."""
+    try:
+        return standing_of(catalog.manifest_bytes(backup_id), catalog.proofs(backup_id))
+    except ArchiveError:
+        return Standing.UNREADABLE
+
+
+def list_backups(catalog: Catalog, *, tier: str | None = None) -> tuple[StoredBackup, ...]:
+    """Return all backups, oldest first, also those of which one object is missing."""
+    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="list") as pool:
+        return tuple(pool.map(lambda listed: _stored(catalog, listed), _listed(catalog, tier)))
+
+
+def find_backup(catalog: Catalog, source: str, wanted: str, *, tier: str | None = None) -> str:
+    """Return the id that a person means: an id, ``latest`` or ``latest-proven``.
+
+    Raises ParameterError for what is no id of this source, BackupMissingError when there is none.
+    """
+    if wanted == LATEST:
+        return _newest(catalog, source, tier, "complete backup", lambda backup_id: True)
+    if wanted == LATEST_PROVEN:
+        return _newest(
+            catalog,
+            source,
+            tier,
+            "proven backup",
+            lambda backup_id: read_standing(catalog, backup_id) is Standing.PROVEN,
+        )
+    parsed = parse_backup_id(wanted)
+    if parsed.source != source:
+        raise ParameterError(f"{wanted} is a backup of {parsed.source}, not of {source}; name that source")
+    if tier is not None and parsed.tier != tier:
+        raise ParameterError(f"{wanted} is of the tier {parsed.tier}, not {tier}; leave --tier out")
+    return wanted
+
+
+def _newest(catalog: Catalog, source: str, tier: str | None, what: str, fits: Callable[[str], bool]) -> str:
+    for listed in reversed(_listed(catalog, tier)):
+        if listed.archive and listed.manifest and fits(listed.backup_id):
+            return listed.backup_id
+    where = f" in the tier {tier}" if tier else ""
+    raise BackupMissingError(f"{source} has no {what}{where}; `python -m include.backup list {source}` shows what is")
+
+
+def _listed(catalog: Catalog, tier: str | None) -> Sequence[ListedBackup]:
+    found = catalog.list()
+    return found if tier is None else [item for item in found if parse_backup_id(item.backup_id).tier == tier]
+
+
+def _stored(catalog: Catalog, listed: ListedBackup) -> StoredBackup:
+    parsed = parse_backup_id(listed.backup_id)
+    there = listed.archive or listed.manifest
+    standing = None
+    if listed.manifest is not None:
+        standing = read_standing(catalog, listed.backup_id) if listed.proofs else Standing.UNPROVEN
+    return StoredBackup(
+        backup_id=listed.backup_id,
+        tier=parsed.tier,
+        kind=parsed.kind,
+        run_after=parsed.run_after,
+        completeness=_completeness(listed),
+        size=None if listed.archive is None else listed.archive.size,
+        stored_at=None if there is None else there.modified,
+        standing=standing,
+        proofs=listed.proofs,
+    )
+
+
+def _completeness(listed: ListedBackup) -> Completeness:
+    if listed.manifest is None:
+        return Completeness.NO_MANIFEST
+    return Completeness.NO_ARCHIVE if listed.archive is None else Completeness.COMPLETE

@@ -1,0 +1,40 @@
+"""Compare what is not rows but was set by the restore: sequences, and whether materialized views are filled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import psycopg
+
+from include.backup.postgres.toc import Toc
+from include.backup.proof.record import Difference
+from include.backup.proof.schema import compare_populated, sequence_entries
+
+
+def compare_sequences(
+    connection: psycopg.Connection[dict[str, Any]], toc: Toc, *, skipped: Collection[int] = ()
+) -> tuple[int, tuple[Difference, ...]]:
+    """Compare each sequence with what the archive sets it to; return how many there are, and what differs."""
+    count, differences = 0, []
+    for name, value, is_called in sequence_entries(toc, skipped=skipped):
+        count += 1
+        row = connection.execute(
+            b"SELECT last_value, is_called FROM " + name.encode()  # quoted by pg_dump
+        ).fetchone()
+        if row is None or (row["last_value"], row["is_called"]) != (value, is_called):
+            detail = f"is at {row} instead of ({value}, {is_called})"
+            differences.append(Difference(what="SEQUENCE", name=name, detail=detail))
+    return count, tuple(differences)
+
+
+def compare_views(
+    connection: psycopg.Connection[dict[str, Any]], toc: Toc, *, skipped: Collection[int] = ()
+) -> tuple[Difference, ...]:
+    """Return the materialized views that are filled on one side only."""
+    populated = connection.execute(
+        "SELECT n.nspname || '.' || c.relname AS name FROM pg_catalog.pg_class c"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind = 'm' AND c.relispopulated"
+    ).fetchall()
+    return tuple(compare_populated(toc, [str(row["name"]) for row in populated], skipped=skipped))

@@ -1,0 +1,1 @@
+"""Restore a backup into a database beside the source."""

@@ -1,0 +1,240 @@
+"""Carry out a planned restore: fetch and check, load, analyze, compare."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from include.backup.archive.reader import ArchiveReader, unpack_for_old_pg_restore
+from include.backup.errors import (
+    CommandError,
+    CommandKilledError,
+    RestoreDiffersError,
+    RestoreError,
+    SourceError,
+)
+from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
+from include.backup.process import Runner
+from include.backup.restore.compare import Comparison, RestoreComparer
+from include.backup.restore.plan import TOC_MEMBER, RestorePlan
+from include.backup.restore.progress import Counter, LoadWatch, Progress
+from include.backup.restore.target import shown
+from include.backup.restore.work_folder import work_folder
+
+# What building the indexes may take of the target's memory, over all jobs.
+INDEX_MEMORY_MB = 512
+LEAST_INDEX_MEMORY_MB = 64
+KEPT_ERRORS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreReport:
+    """What a restore did; ``compared`` None means that nobody asked for a comparison. Durations in seconds."""
+
+    backup_id: str
+    target: str
+    database: str
+    tables: int
+    rows: int
+    archive_bytes: int
+    compared: Comparison | None
+    refused_properties: tuple[str, ...]
+    durations: dict[str, float]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """Return one line of evidence."""
+        text = f"{self.backup_id} restored into {self.target}: {self.tables} tables, {self.rows} rows"
+        if self.compared is None:
+            return f"{text}; nothing was compared; {self.seconds:.1f} s"
+        return (
+            f"{text}, every row identical; {self.compared.sequences} sequences and "
+            f"{self.compared.large_objects} large objects equal; {self.seconds:.1f} s"
+        )
+
+
+def restore(
+    plan: RestorePlan, *, runner: Runner, log: logging.Logger, progress: Progress, work_root: Path
+) -> RestoreReport:
+    """Restore a backup into the plan's target.
+
+    Raises RestoreError when it cannot be loaded; a database that this restore made is then removed again. Raises
+    RestoreDiffersError when it was loaded and differs; the database is then kept for whoever looks into it.
+    """
+    request, manifest = plan.request, plan.request.manifest
+    raw = 0 if plan.tools.major >= ZSTD_SINCE else manifest.uncompressed_bytes
+    work = _Restore(plan, runner, log, progress)
+    with work_folder(work_root, needed_bytes=manifest.archive.size + raw) as folder:
+        with _removed_on_failure(plan, log):
+            work.load(folder)
+        compared = work.compare(folder) if request.compare else None
+    return RestoreReport(
+        backup_id=manifest.backup_id,
+        target=request.target.describe(),
+        database=request.target.database,
+        tables=len(manifest.table_data),
+        rows=manifest.rows,
+        archive_bytes=manifest.archive.size,
+        compared=compared,
+        refused_properties=work.refused_properties,
+        durations=work.durations,
+        seconds=round(time.monotonic() - work.started, 3),
+    )
+
+
+@contextmanager
+def _removed_on_failure(plan: RestorePlan, log: logging.Logger) -> Iterator[None]:
+    """Make what the target lacks; remove the database that was made when the restore does not get to the end."""
+    target = plan.request.target
+    if plan.roles.statements:
+        target.make_roles(plan.roles.statements)
+        log.info("made the roles %s", shown(plan.roles.roles, most=20))
+    if plan.request.create:
+        target.create(plan.toc)
+    try:
+        yield
+    except BaseException:
+        if not plan.request.create:
+            log.warning("%s may hold a part of the backup; empty it before another try", target.describe())
+            raise
+        try:
+            target.drop()
+        except (psycopg.Error, SourceError) as error:
+            log.warning("%s holds a part of the backup and cannot be removed: %s", target.describe(), error)
+        raise
+
+
+@dataclass(slots=True)
+class _Restore:
+    plan: RestorePlan
+    runner: Runner
+    log: logging.Logger
+    progress: Progress
+    started: float = field(default_factory=time.monotonic)
+    durations: dict[str, float] = field(default_factory=dict)
+    refused_properties: tuple[str, ...] = ()
+
+    def load(self, folder: Path) -> None:
+        """Fetch the archive and load it; the objects are made while the data is still on its way."""
+        request = self.plan.request
+        with self._timed("fetch"):
+            self._fetch(folder / "archive", folder / "objects")
+        manifest = request.manifest
+        self.progress.phase("loading", manifest.rows, "rows")
+        watch = LoadWatch(request.target.endpoint, manifest, self.progress)
+        with self._timed("load"), watch.watching():
+            dump = folder / "archive" / "dump"
+            self._pg_restore(dump, "--section=data", "--section=post-data", "--verbose", on_line=watch.line)
+        if request.create:
+            self.refused_properties = request.target.set_properties(self.plan.toc, manifest)
+            for text in self.refused_properties:
+                self.log.warning("not restored: %s", text)
+        with self._timed("analyze"):
+            request.target.analyze()
+
+    def compare(self, folder: Path) -> Comparison:
+        """Compare what was loaded; raises RestoreDiffersError naming what differs."""
+        request = self.plan.request
+        self.progress.phase("comparing", request.manifest.rows, "rows")
+        comparer = RestoreComparer(
+            target=request.target,
+            manifest=request.manifest,
+            toc=self.plan.toc,
+            folder=folder / "archive",
+            tools=self.plan.tools,
+            jobs=request.jobs,
+        )
+        with self._timed("compare"):
+            compared = comparer.compare(runner=self.runner, progress=self.progress)
+        if compared.differences:
+            raise RestoreDiffersError(
+                f"{request.target.describe()} differs from what was dumped in {len(compared.differences)} places: "
+                f"{shown([str(difference) for difference in compared.differences])}; it is kept as it is, do not use it"
+            )
+        return compared
+
+    def _fetch(self, archive: Path, objects: Path) -> None:
+        manifest = self.plan.request.manifest
+        toc = objects / TOC_MEMBER
+        toc.parent.mkdir(mode=0o700, parents=True)
+        toc.write_bytes(self.plan.toc_bytes)
+        self.progress.phase("fetching", manifest.archive.size, "bytes")
+        counter = Counter(self.progress)
+        given_up = threading.Event()
+
+        def fetched(count: int) -> None:
+            if given_up.is_set():
+                raise CommandKilledError("the fetch was ended, as the objects could not be made")
+            counter.add(count)
+
+        reader = ArchiveReader(self.plan.request.store, manifest)
+        with ThreadPoolExecutor(1, thread_name_prefix="archive") as pool:
+            fetch = pool.submit(reader.fetch_all, archive, progress=fetched)
+            try:
+                with self._timed("objects"):
+                    self._pg_restore(toc.parent, "--section=pre-data", jobs=1)
+                fetch.result()
+            except BaseException:
+                given_up.set()
+                raise
+        if self.plan.tools.major < ZSTD_SINCE:
+            unpack_for_old_pg_restore(archive / "dump")
+        self.log.info("%d bytes fetched, every hash as recorded", manifest.archive.size)
+
+    def _pg_restore(
+        self, dump: Path, *options: str, jobs: int | None = None, on_line: Callable[[str], None] | None = None
+    ) -> None:
+        request = self.plan.request
+        errors: deque[str] = deque(maxlen=KEPT_ERRORS)
+
+        def line(text: str) -> None:
+            if "error: " in text or text.startswith("Command was:"):
+                errors.append(text)
+            if on_line is not None:
+                on_line(text)
+
+        command = pg_restore_command(
+            self.plan.tools,
+            request.target.endpoint,
+            dump=dump,
+            jobs=jobs or request.jobs,
+            options=("--no-tablespaces", *options),
+            settings={"synchronous_commit": "off", "maintenance_work_mem": f"{_index_memory(request.jobs)}MB"},
+        )
+        try:
+            self.runner.run(command, on_line=line)
+        except CommandKilledError:
+            raise
+        except CommandError as error:
+            said = "; ".join(errors) or str(error)
+            raise RestoreError(f"{request.manifest.backup_id} does not restore: {' '.join(said.split())}") from error
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.durations[name] = round(time.monotonic() - began, 3)
+
+
+def default_jobs() -> int:
+    """Return how many sessions load at once: one for each processor of this machine."""
+    return os.cpu_count() or 1
+
+
+def _index_memory(jobs: int) -> int:
+    return max(LEAST_INDEX_MEMORY_MB, INDEX_MEMORY_MB // jobs)
