@@ -17,7 +17,7 @@ from include.backup.postgres.session import Endpoint, connect
 from include.backup.postgres.toc import CopyTarget, parse_copy
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Runner
-from include.backup.proof.digest import MultisetDigest, StreamDigest, multiset_digest, stream_digest
+from include.backup.proof.digest import MultisetDigest, StreamDigest, both_digests, multiset_digest, stream_digest
 from include.backup.proof.record import Difference, Method, TableProof
 
 Digest = TypeVar("Digest")
@@ -133,19 +133,26 @@ class RowComparer:
         return self._as_multiset(comparison)
 
     def _as_multiset(self, comparison: Comparison) -> tuple[TableProof, Sequence[Difference]]:
+        """Compare with the archive's own lines, which must be those that the manifest recorded."""
         wanted = MultisetDigest(0, 0)
+        details = []
         for member in comparison.members:
-            wanted += multiset_digest(self._archived(member))
+            stream, lines = both_digests(self._archived(member))
+            wanted += lines
+            recorded = member.table_data
+            if recorded is not None and stream != StreamDigest(recorded.rows, recorded.content_sha256):
+                details.append(
+                    f"member {member.name} holds {stream.rows} rows with SHA-256 {stream.sha256}, the manifest says "
+                    f"{recorded.rows} with {recorded.content_sha256}"
+                )
         found = self._restored(comparison, multiset_digest)
-        proof = self._proof(comparison, found.rows, Method.MULTISET, identical=found == wanted)
-        if proof.identical:
-            return proof, ()
-        detail = (
-            f"{wanted.rows} rows in the archive, {found.rows} after the restore"
-            if wanted.rows != found.rows
-            else f"all {found.rows} rows are there but at least one has other content"
-        )
-        return proof, (Difference(what="rows", name=comparison.target.relation, detail=detail),)
+        if wanted.rows != found.rows:
+            details.append(f"{wanted.rows} rows in the archive, {found.rows} after the restore")
+        elif wanted != found:
+            details.append(f"all {found.rows} rows are there but at least one has other content")
+        proof = self._proof(comparison, found.rows, Method.MULTISET, identical=not details)
+        name = comparison.target.relation
+        return proof, tuple(Difference(what="rows", name=name, detail=detail) for detail in details)
 
     def _proof(self, comparison: Comparison, rows: int, method: Method, *, identical: bool) -> TableProof:
         return TableProof(
