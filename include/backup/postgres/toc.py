@@ -8,7 +8,9 @@ needs. Format: src/bin/pg_dump/pg_backup_archiver.c (ReadHead, ReadToc), archive
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from io import BytesIO
 from typing import BinaryIO
 
@@ -29,11 +31,25 @@ _SETVAL = re.compile(
 )
 
 
+class Section(IntEnum):
+    """The part of a restore in which an entry is made, as pg_dump numbers them."""
+
+    NONE = 1
+    PRE_DATA = 2
+    DATA = 3
+    POST_DATA = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TocEntry:
-    """One entry: what pg_restore would do, and the data file it would load."""
+    """One entry: what pg_restore would do, and the data file it would load.
+
+    ``section`` is never NONE: comments and grants, for which pg_dump writes that, count to the section in which
+    they stand, as they do for pg_restore.
+    """
 
     dump_id: int
+    section: Section
     desc: str
     tag: str
     namespace: str
@@ -130,6 +146,16 @@ def read_toc(content: bytes) -> Toc:
         raise TocError(f"toc.dat cannot be read ({error}); the dump is damaged, use another backup") from error
 
 
+def _in_sections(entries: Iterable[TocEntry]) -> Iterator[TocEntry]:
+    current = Section.PRE_DATA
+    for entry in entries:
+        if entry.section is Section.NONE:
+            yield replace(entry, section=current)
+        else:
+            current = entry.section
+            yield entry
+
+
 class _Reader:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -154,13 +180,13 @@ class _Reader:
         for _ in range(7):
             self._int()
         database, server, dump = self._text(), self._text(), self._text()
-        entries = tuple(self._entry() for _ in range(self._int()))
+        entries = [self._entry() for _ in range(self._int())]
         return Toc(
             version=self._version,
             database=database,
             server_version=server,
             dump_version=dump,
-            entries=entries,
+            entries=tuple(_in_sections(entries)),
         )
 
     def _entry(self) -> TocEntry:
@@ -169,7 +195,7 @@ class _Reader:
         self._text()
         self._text()
         tag, desc = self._text(), self._text()
-        self._int()
+        section = Section(self._int())
         definition = self._text()
         self._text()
         copy_statement, namespace = self._text(), self._text()
@@ -184,6 +210,7 @@ class _Reader:
             dependencies.append(int(dependency))
         return TocEntry(
             dump_id=dump_id,
+            section=section,
             desc=desc,
             tag=tag,
             namespace=namespace,
