@@ -3,48 +3,106 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-_TABLESPACE = re.compile(r"^(?:CREATE|ALTER|COMMENT ON|GRANT .* ON|REVOKE .* ON) TABLESPACE ")
-_GRANTED_BY = re.compile(r' GRANTED BY (?:"(?:[^"]|"")*"|[^\s";]+);$')
-_ALTER_ROLE = re.compile(r'^ALTER ROLE (?P<role>"(?:[^"]|"")*"|\S+) WITH (?P<options>.*);$')
-_STATEMENT = re.compile(r"^(?:CREATE ROLE|ALTER ROLE|GRANT|COMMENT ON ROLE) ")
+from include.backup.postgres.script import split_statements
+
+_TABLESPACE = re.compile(r"(?:CREATE|ALTER|COMMENT ON|GRANT .* ON|REVOKE .* ON) TABLESPACE ")
+_GRANTED_BY = re.compile(r' GRANTED BY (?:"(?:[^"]|"")*"|[^\s";]+)$')
+_ALTER_ROLE = re.compile(r'ALTER ROLE (?P<role>"(?:[^"]|"")*"|\S+) WITH (?P<options>.*)$', re.DOTALL)
+_STATEMENT = re.compile(r"(?:CREATE ROLE|ALTER ROLE|GRANT|COMMENT ON ROLE) ")
+_MEMBERSHIP = re.compile(r"GRANT (?P<role>pg_\w+) TO ")
+_PARAMETER = re.compile(r"GRANT [^\"']* ON PARAMETER ")
+# PostgreSQL's own roles that reach no file, no program and no other session; all others are kept back.
+HARMLESS_ROLES = frozenset(
+    {
+        "pg_maintain",
+        "pg_monitor",
+        "pg_read_all_data",
+        "pg_read_all_settings",
+        "pg_read_all_stats",
+        "pg_stat_scan_tables",
+        "pg_write_all_data",
+    }
+)
 NOT_CARRIED = "tablespaces, grantors of role memberships and owners of extension members (a scratch server has its own)"
 
 
 def loadable_globals(text: str) -> str:
-    """Return globals.sql for a scratch server: no tablespaces, no grantors, and no superusers yet.
+    """Return globals.sql for another server: no tablespaces, no grantors, and no superusers.
 
-    The restore runs the source users' code (checks, index expressions), so no restored role may be a superuser
-    while it does; ``superuser_statements`` gives them back.
+    ``superuser_statements`` says which roles were superusers.
     """
-    return "\n".join(_loadable(line) for line in text.splitlines() if not _TABLESPACE.match(line)) + "\n"
+    return _script(_loadable(statement, {"SUPERUSER"}) for statement in _statements(text))
+
+
+def guarded_globals(text: str) -> str:
+    """Return what ``loadable_globals`` does, and also no role that could become more than it is.
+
+    The restore runs the source users' code (checks, index expressions) as a member of every role. None may make
+    roles, or reach files and programs through one of PostgreSQL's own; ``released_statements`` gives that back.
+    """
+    return _script(
+        _loadable(statement, {"SUPERUSER", "CREATEROLE"})
+        for statement in _statements(text)
+        if not _is_kept_back(statement)
+    )
+
+
+def released_statements(text: str) -> tuple[str, ...]:
+    """Return the statements that give roles what ``guarded_globals`` kept back."""
+    options = (
+        f"ALTER ROLE {match['role']} {' '.join(kept)}"
+        for match in map(_ALTER_ROLE.match, _statements(text))
+        if match and (kept := [word for word in _words(match) if word in {"SUPERUSER", "CREATEROLE"}])
+    )
+    held = (_GRANTED_BY.sub("", statement) for statement in _statements(text) if _is_kept_back(statement))
+    return (*options, *held)
 
 
 def superuser_statements(text: str) -> tuple[str, ...]:
     """Return the statements that make the source's superusers superusers again."""
     return tuple(
         f"ALTER ROLE {match['role']} SUPERUSER"
-        for match in map(_ALTER_ROLE.match, text.splitlines())
-        if match and " SUPERUSER" in f" {match['options']}"
+        for match in map(_ALTER_ROLE.match, _statements(text))
+        if match and "SUPERUSER" in _words(match)
     )
 
 
 def role_statements(text: str, *, without: Iterable[str] = ()) -> frozenset[str]:
     """Return the statements on roles that two clusters must share, but those that name a role in ``without``."""
     ignored = tuple(without)
-    statements = (_GRANTED_BY.sub(";", line) for line in text.splitlines() if _STATEMENT.match(line))
     return frozenset(
-        statement
-        for statement in statements
-        if not _TABLESPACE.match(statement) and not any(name in statement for name in ignored)
+        _GRANTED_BY.sub("", statement)
+        for statement in _statements(text)
+        if _STATEMENT.match(statement) and not any(name in statement for name in ignored)
     )
 
 
-def _loadable(line: str) -> str:
-    match = _ALTER_ROLE.match(line)
-    if match:
-        options = match["options"].split(" PASSWORD ", 1)
-        options[0] = " ".join("NOSUPERUSER" if word == "SUPERUSER" else word for word in options[0].split(" "))
-        return f"ALTER ROLE {match['role']} WITH {' PASSWORD '.join(options)};"
-    return _GRANTED_BY.sub(";", line)
+def _statements(text: str) -> Iterator[str]:
+    return (statement for statement in split_statements(text) if not _TABLESPACE.match(statement))
+
+
+def _script(statements: Iterable[str]) -> str:
+    return "".join(f"{statement};\n" for statement in statements)
+
+
+def _is_kept_back(statement: str) -> bool:
+    membership = _MEMBERSHIP.match(statement)
+    if membership is not None:
+        return membership["role"] not in HARMLESS_ROLES
+    return _PARAMETER.match(statement) is not None
+
+
+def _words(alter_role: re.Match[str]) -> list[str]:
+    """Return the options before the password, which is the last but VALID UNTIL."""
+    return alter_role["options"].split(" PASSWORD ", 1)[0].split(" ")
+
+
+def _loadable(statement: str, refused: set[str]) -> str:
+    match = _ALTER_ROLE.match(statement)
+    if match is None:
+        return _GRANTED_BY.sub("", statement)
+    words = " ".join(f"NO{word}" if word in refused else word for word in _words(match))
+    _, password, rest = match["options"].partition(" PASSWORD ")
+    return f"ALTER ROLE {match['role']} WITH {words}{password}{rest}"
