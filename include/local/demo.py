@@ -123,7 +123,8 @@ def take_backup(api: AirflowApi, progress: Progress) -> RunView:
     if task is None:
         raise DemoFailedError(f"run {run_id} of {DAG_ID} is {view.state}, and no task failed; see the UI")
     lines = api.task_log(DAG_ID, run_id, task.task_id, task.try_number)[-LOG_TAIL_LINES:]
-    raise DemoFailedError("\n".join([f"task {task.task_id} of {DAG_ID} failed; the end of its log:", *lines]))
+    later = "" if view.ended else f" and will be tried again; the run goes on, see {api.url}"
+    raise DemoFailedError("\n".join([f"task {task.task_id} of {DAG_ID} failed{later}; the end of its log:", *lines]))
 
 
 def read_evidence(stack: Stack, backup_id: str) -> tuple[Manifest, Proof, str]:

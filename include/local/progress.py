@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 from rich.console import Console
@@ -70,9 +71,16 @@ def task_table(view: RunView) -> Table:
     """Return the tasks of a run with their states."""
     table = Table(title=f"{view.dag_id}  {view.state}", title_justify="left", box=None, show_header=False)
     for task in view.tasks:
-        table.add_row(SIGNS.get(task.state, "[dim]·[/]"), task.task_id, task.state, _seconds(task).strip())
+        seconds = _seconds(task).strip() or _so_far(task)
+        table.add_row(SIGNS.get(task.state, "[dim]·[/]"), task.task_id, task.state, seconds)
     return table
 
 
 def _seconds(task: TaskView) -> str:
     return "" if task.seconds is None else f"  {task.seconds:.1f} s"
+
+
+def _so_far(task: TaskView) -> str:
+    if task.state != "running" or task.started_at is None:
+        return ""
+    return f"{max((datetime.now(UTC) - task.started_at).total_seconds(), 0):.0f} s"

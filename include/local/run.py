@@ -16,7 +16,6 @@ DAG_SECONDS = 90.0
 # The api-server may be restarted while a run goes on; the run goes on without it.
 SILENCE_SECONDS = 120.0
 ENDED = ("success", "failed")
-FAILED_TASK_STATES = ("failed", "upstream_failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +45,8 @@ class RunView:
 
     @property
     def failed_task(self) -> TaskView | None:
-        """Return the task that failed first."""
-        failed = [task for task in self.tasks if task.state == "failed"]
+        """Return the first task that failed, for good or until it is tried again."""
+        failed = [task for task in self.tasks if task.state in ("failed", "up_for_retry")]
         return failed[0] if failed else None
 
 
@@ -101,7 +100,10 @@ def missed_slot(dag: Mapping[str, Any], now: datetime) -> str | None:
 def follow_run(
     api: AirflowApi, dag_id: str, run_id: str, *, seconds: float, on_view: Callable[[RunView], None]
 ) -> RunView:
-    """Poll until the run has ended, showing each view; raises StackError when it takes too long."""
+    """Poll until the run has ended or a task waits to be tried again, showing each view.
+
+    Raises StackError when it takes too long.
+    """
     order = task_order(api, dag_id)
     deadline = time.monotonic() + seconds
     heard = time.monotonic()
@@ -114,7 +116,7 @@ def follow_run(
         else:
             heard = time.monotonic()
             on_view(view)
-            if view.ended:
+            if view.ended or any(task.state == "up_for_retry" for task in view.tasks):
                 return view
         if time.monotonic() > deadline:
             raise StackError(f"run {run_id} of {dag_id} has not ended after {seconds:.0f} s; it goes on, see the UI")

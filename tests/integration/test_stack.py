@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from include.backup.connections import StoreConnection
 from include.backup.store import ObjectStore
 from include.local.airflow_api import AirflowApi, ApiError
+from include.local.demo import DAG_ID
 from include.local.errors import PortTakenError, StackBusyError
 from include.local.layout import HOST, PORTS_NEEDED, ROOT
 from include.local.ports import free_port_base, is_free
@@ -193,6 +194,39 @@ def test_what_a_person_changed_in_airflow_stays_unless_overwriting_is_asked_for(
     assert api.get(f"/connections/{SOURCE_CONNECTION}")["host"] == "mine.example"
     running.airflow.set_up(lambda: {**objects, "overwrite": True})
     assert api.get(f"/connections/{SOURCE_CONNECTION}")["host"] == "localhost"
+
+
+def test_the_demo_proves_a_backup_and_does_so_again(running: Stack, copy: Path) -> None:
+    base = running.layout.port_base
+    first = json.loads(command(copy, "demo", base, "--json", "--sample-mb", str(SAMPLE_MB)).stdout)
+    assert first["every_row_identical"]
+    assert first["rows"] > 0
+    assert first["tables"] > 10
+    assert {"preflight", "dump", "compress", "upload", "verify", "restore_test"} <= first["steps"].keys()
+    assert first["archive"] == f"s3://{BUCKET}/daily/{first['backup_id']}.tar"
+    assert first["backup_id"] in first["slack"]
+    again = command(copy, "demo", base, "--sample-mb", str(SAMPLE_MB)).stdout
+    assert "every row identical" in again
+    assert f"make down PORT_BASE={base}" in again
+    assert first["backup_id"] not in again
+    runs = running.api().get(f"/dags/{DAG_ID}/dagRuns")["dag_runs"]
+    assert [run["state"] for run in runs if run["dag_run_id"].startswith("demo__")] == ["success", "success"]
+    # The first run took the slot that unpausing would have made up for.
+    assert [run for run in runs if run["run_type"] == "scheduled"] == []
+
+
+def test_a_demo_that_fails_shows_the_failed_tasks_log_and_no_password(running: Stack, copy: Path) -> None:
+    password = str(running.database_connection().password)
+    with psycopg.connect(running.source.superuser_conninfo(), autocommit=True) as session:
+        session.execute("ALTER ROLE pulse_backup NOLOGIN")
+        answer = command(copy, "demo", running.layout.port_base, "--sample-mb", str(SAMPLE_MB), check=False)
+        session.execute("ALTER ROLE pulse_backup LOGIN")
+    assert answer.returncode == 1
+    assert f"error: task preflight of {DAG_ID} failed" in answer.stderr
+    assert "pulse_backup" in answer.stderr
+    assert password not in answer.stdout + answer.stderr
+    assert running.api().password not in answer.stdout + answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_up_again_starts_nothing_anew(running: Stack) -> None:

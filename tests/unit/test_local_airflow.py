@@ -284,6 +284,15 @@ def test_a_run_is_followed_to_its_end_with_tasks_in_their_order() -> None:
     assert (view.failed_task.task_id, view.failed_task.try_number) == ("dump", 2)
 
 
+def test_a_task_that_waits_to_be_tried_again_is_not_waited_for() -> None:
+    tasks: list[dict[str, Any]] = [{"task_id": "preflight", "state": "up_for_retry", "try_number": 1}]
+    with airflow_answering(run_answer(iter(["running"]), tasks)) as api:
+        view = follow_run(api, "a.b", "r", seconds=30, on_view=lambda view: None)
+    assert not view.ended
+    assert view.failed_task is not None
+    assert view.failed_task.task_id == "preflight"
+
+
 def test_a_run_that_does_not_end_in_time_is_an_error() -> None:
     no_tasks: list[dict[str, Any]] = []
     with (
