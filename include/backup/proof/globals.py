@@ -72,11 +72,8 @@ def superuser_statements(text: str) -> tuple[str, ...]:
 def role_statements(text: str, *, without: Iterable[str] = ()) -> frozenset[str]:
     """Return the statements on roles that two clusters must share, but those that name a role in ``without``."""
     ignored = tuple(without)
-    return frozenset(
-        _GRANTED_BY.sub("", statement)
-        for statement in _statements(text)
-        if _STATEMENT.match(statement) and not any(name in statement for name in ignored)
-    )
+    ours = (_GRANTED_BY.sub("", statement) for statement in _statements(text) if _STATEMENT.match(statement))
+    return frozenset(statement for statement in ours if not any(name in statement for name in ignored))
 
 
 def _statements(text: str) -> Iterator[str]:

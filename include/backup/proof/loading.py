@@ -1,12 +1,14 @@
 """Load an archive into a scratch server, with as few rights as each part of it needs.
 
 A restore runs the source users' code: a CHECK constraint of an ordinary role ran ``COPY … TO PROGRAM`` on the
-restore host when a superuser restored it. So rows, constraints, indexes and refreshes are done by a role that is
-no superuser; the superuser only makes the empty objects before any row is there, and what needs him after.
+restore host when a superuser restored it, and so did a default that is a constant of the role's domain, in a table
+without rows. So whatever holds an expression is made by a role that is no superuser, while no restored role can
+become one; ``makers`` says what is left for the superuser.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,27 +26,16 @@ from include.backup.postgres.commands import (
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import Toc, TocEntry
 from include.backup.postgres.tools import PostgresTools
-from include.backup.process import Runner
+from include.backup.process import Command, Runner
 from include.backup.proof.gaps import Gaps, find_gaps
-from include.backup.proof.globals import loadable_globals, superuser_statements
+from include.backup.proof.globals import guarded_globals, released_statements
+from include.backup.proof.makers import Makers, ServerLimits, assign_makers, is_property, owner_statements
 from include.backup.proof.scratch import ScratchRole, ScratchServer
 
-# Post-data entries that only a superuser may make, and that run no code of other users when they are made.
-ADMIN_ENTRIES = frozenset(
-    {
-        "ACL",
-        "COMMENT",
-        "DEFAULT ACL",
-        "EVENT TRIGGER",
-        "PUBLICATION",
-        "PUBLICATION TABLE",
-        "PUBLICATION TABLES IN SCHEMA",
-        "SECURITY LABEL",
-        "SUBSCRIPTION",
-        "SUBSCRIPTION TABLE",
-    }
-)
 MAINTENANCE_DATABASE = "template1"
+SHOWN = 6
+# The lines that say what failed, and where; those after them show statements and rows.
+_FINDING = re.compile(r"pg_restore: (?:error|from TOC entry)|psql:.*(?:ERROR|FATAL|error): ")
 OWN_LIMITS = ("No space left on device", "could not extend file", "out of memory")
 
 
@@ -70,7 +61,13 @@ class ScratchLoader:
         self._durations: dict[str, float] = {}
 
     def load(self, manifest: Manifest, toc: Toc, globals_sql: Path, *, log: Callable[[str], None]) -> Loaded:
-        """Restore roles, database, objects, rows; raises RestoreError with pg_restore's own words."""
+        """Restore roles, database, objects, rows; raises RestoreError with PostgreSQL's own words."""
+        try:
+            return self._load(manifest, toc, globals_sql, log=log)
+        except psycopg.Error as error:
+            raise RestoreError(f"the archive does not restore: {error.diag.message_primary or error}") from None
+
+    def _load(self, manifest: Manifest, toc: Toc, globals_sql: Path, *, log: Callable[[str], None]) -> Loaded:
         database = manifest.dump.server.database
         roles = globals_sql.read_text()
         not_proven = []
@@ -82,15 +79,16 @@ class ScratchLoader:
                 f"the database's locale {manifest.dump.server.collate} is not installed on the scratch server; "
                 "it was restored with C.UTF-8"
             )
-        self._timed("pre_data", lambda: self._pre_data(database, entries))
+        makers = assign_makers(entries, self._limits())
+        self._membership("GRANT {} TO {}")
+        self._timed("pre_data", lambda: self._pre_data(database, makers))
         log("objects made; loading rows")
-        self._ownership("GRANT {} TO {}")
-        self._timed("data", lambda: self._data(database, entries))
+        self._timed("data", lambda: self._restore(database, makers.rows, loader=True, jobs=self._jobs))
         log("rows loaded; making indexes and constraints")
-        self._timed("post_data", lambda: self._post_data(database, entries))
-        self._ownership("REVOKE {} FROM {}")
-        self._admin_statements(superuser_statements(roles))
-        self._special(database, entries)
+        self._timed("post_data", lambda: self._post_data(database, makers))
+        self._membership("REVOKE {} FROM {}")
+        self._admin_statements(MAINTENANCE_DATABASE, released_statements(roles))
+        self._timed("last", lambda: self._last(database, entries, makers))
         self._restore_properties(toc)
         return Loaded(database=database, gaps=gaps, not_proven=(*not_proven, *gaps.reasons), durations=self._durations)
 
@@ -109,7 +107,7 @@ class ScratchLoader:
 
     def _load_roles(self, text: str) -> None:
         script = self._dump.parent / "globals.loadable.sql"
-        script.write_text(loadable_globals(text))
+        script.write_text(guarded_globals(text))
         try:
             command = psql_file_command(self._tools, self._admin(), script=script)
             self._blaming_archive(command, "the roles of globals.sql cannot be restored")
@@ -141,11 +139,20 @@ class ScratchLoader:
                 connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, owner))
         return True
 
-    def _pre_data(self, database: str, entries: Sequence[TocEntry]) -> None:
-        self._restore(database, entries, "--section=pre-data", "--no-tablespaces")
+    def _limits(self) -> ServerLimits:
+        with connect(self._admin(), settings={}) as connection:
+            languages = connection.execute(
+                "SELECT lanname::text AS name FROM pg_catalog.pg_language WHERE lanpltrusted"
+                " UNION SELECT name::text FROM pg_catalog.pg_available_extension_versions WHERE trusted"
+            ).fetchall()
+            settings = connection.execute("SELECT name FROM pg_catalog.pg_settings WHERE context <> 'user'").fetchall()
+        return ServerLimits(
+            languages=frozenset(str(row["name"]) for row in languages),
+            superuser_settings=frozenset(str(row["name"]).lower() for row in settings),
+        )
 
-    def _ownership(self, statement: str) -> None:
-        """Let the loader act as the owner of any table while it makes indexes and constraints, and no longer."""
+    def _membership(self, statement: str) -> None:
+        """Let the loader act as any owner while it makes objects, indexes and constraints, and no longer."""
         loader = sql.Identifier(self._scratch.loader.user)
         with connect(self._admin(), settings={}) as connection:
             roles = connection.execute(
@@ -155,72 +162,91 @@ class ScratchLoader:
             for row in roles:
                 connection.execute(sql.SQL(statement).format(sql.Identifier(row["rolname"]), loader))
 
-    def _data(self, database: str, entries: Sequence[TocEntry]) -> None:
-        self._restore(database, entries, "--section=data", loader=True)
+    def _pre_data(self, database: str, makers: Makers) -> None:
+        opened: set[str] = set()
+        for by_superuser, entries in makers.objects:
+            if not by_superuser:
+                opened |= self._open_schemas(database)
+            self._restore(database, entries, "--no-tablespaces", loader=not by_superuser)
+        closing = (sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(name)) for name in opened)
+        self._admin_statements(database, closing)
+        self._restore(database, makers.grants)
 
-    def _post_data(self, database: str, entries: Sequence[TocEntry]) -> None:
-        ordinary = [entry for entry in entries if entry.desc not in ADMIN_ENTRIES]
-        self._restore(database, ordinary, "--section=post-data", "--no-tablespaces", "--no-owner", loader=True)
+    def _open_schemas(self, database: str) -> set[str]:
+        """Let everybody make objects: an owner needs that in the schema of an object that is given to it."""
+        with connect(self._admin(database), settings={}) as connection:
+            rows = connection.execute(
+                "SELECT nspname::text AS name FROM pg_catalog.pg_namespace"
+                " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND NOT EXISTS ("
+                "   SELECT FROM aclexplode(coalesce(nspacl, acldefault('n', nspowner)))"
+                "    WHERE grantee = 0 AND privilege_type = 'CREATE')"
+            ).fetchall()
+            for row in rows:
+                connection.execute(sql.SQL("GRANT CREATE ON SCHEMA {} TO PUBLIC").format(sql.Identifier(row["name"])))
+        return {str(row["name"]) for row in rows}
 
-    def _special(self, database: str, entries: Sequence[TocEntry]) -> None:
-        """Make what needs a superuser; by now the source's superusers are superusers again."""
-        special = [entry for entry in entries if entry.desc in ADMIN_ENTRIES]
-        self._restore(database, special, "--section=post-data")
-        self._own_post_data(database, entries)
+    def _post_data(self, database: str, makers: Makers) -> None:
+        self._restore(database, makers.indexes, "--no-tablespaces", "--no-owner", loader=True, jobs=self._jobs)
 
-    def _own_post_data(self, database: str, entries: Sequence[TocEntry]) -> None:
-        """Give extended statistics to their owners: pg_restore as an ordinary role leaves them its own."""
-        statements = [
-            sql.SQL("ALTER STATISTICS {}.{} OWNER TO {}").format(
-                sql.Identifier(entry.namespace), sql.Identifier(entry.tag), sql.Identifier(entry.owner)
-            )
-            for entry in entries
-            if entry.desc == "STATISTICS"
-        ]
-        if statements:
-            with connect(self._admin(database), settings={}) as connection:
-                for statement in statements:
-                    connection.execute(statement)
+    def _last(self, database: str, entries: Sequence[TocEntry], makers: Makers) -> None:
+        """Make what needs a superuser; by now the source's superusers are superusers again.
+
+        Event triggers come at the very end: no statement of ours may set one off.
+        """
+        self._restore(database, makers.last)
+        self._admin_statements(
+            database,
+            (
+                sql.SQL("ALTER {} {} OWNER TO {}").format(
+                    sql.SQL(kind), sql.SQL(".").join(map(sql.Identifier, name)), sql.Identifier(owner)
+                )
+                for kind, name, owner in owner_statements(entries)
+            ),
+        )
+        self._restore(database, makers.event_triggers)
 
     def _restore_properties(self, toc: Toc) -> None:
         """Restore the database's grants and comment, ALTER DATABASE … SET and the like, last."""
-        definitions = [
-            entry.definition.encode()
-            for entry in toc.entries
-            if entry.desc == "DATABASE PROPERTIES" or entry.tag.startswith("DATABASE ")
-        ]
-        with connect(self._admin(), settings={}) as connection:
-            for definition in definitions:
-                connection.execute(definition)
+        properties = (entry.definition for entry in toc.entries if is_property(entry))
+        self._admin_statements(MAINTENANCE_DATABASE, properties)
 
-    def _admin_statements(self, statements: Iterable[str]) -> None:
-        with connect(self._admin(), settings={}) as connection:
+    def _admin_statements(self, database: str, statements: Iterable[str | sql.Composed]) -> None:
+        with connect(self._admin(database), settings={}) as connection:
             for statement in statements:
-                connection.execute(statement.encode())
+                connection.execute(statement.encode() if isinstance(statement, str) else statement)
 
-    def _restore(self, database: str, entries: Iterable[TocEntry], *options: str, loader: bool = False) -> None:
-        endpoint = self._scratch.loader.on(database) if loader else self._admin(database)
+    def _restore(
+        self, database: str, entries: Sequence[TocEntry], *options: str, loader: bool = False, jobs: int = 1
+    ) -> None:
+        """Make exactly these entries, as superuser or as the loader."""
+        if not entries:
+            return
         use_list = self._dump.parent / "restore.list"
         use_list.write_text("".join(f"{entry.dump_id};\n" for entry in entries))
         command = pg_restore_command(
             self._tools,
-            endpoint,
+            self._scratch.loader.on(database) if loader else self._admin(database),
             dump=self._dump,
-            jobs=1 if "--section=pre-data" in options else self._jobs,
+            jobs=jobs,
             use_list=use_list,
             options=options,
         )
         self._blaming_archive(command, "the archive does not restore")
 
     def _blaming_archive(self, command: Command, finding: str) -> None:
-        """Run a restore; what fails is a finding about the archive, but for a kill and for this machine's limits."""
+        """Run a restore; what fails is a finding about the archive, but for a kill and for this machine's limits.
+
+        The finding holds what went wrong and with which entry. The rest of the output, so the cause, stays out:
+        it shows the statement with its passwords, or a row.
+        """
+        said: list[str] = []
         try:
-            self._runner.run(command)
+            self._runner.run(command, on_line=lambda line: said.append(line) if _FINDING.match(line) else None)
         except CommandKilledError:
             raise
         except CommandError as error:
             if any(text in str(error) for text in OWN_LIMITS):
                 raise ScratchError(
-                    f"the scratch server ran out of space: {error}; free space or set BACKUP_SCRATCH_DIR, then retry"
-                ) from error
-            raise RestoreError(f"{finding}: {error}") from error
+                    "the scratch server ran out of space; free space or set BACKUP_SCRATCH_DIR, then retry"
+                ) from None
+            raise RestoreError(f"{finding}: {'; '.join(said[-SHOWN:]) or f'{command.name} failed'}") from None
