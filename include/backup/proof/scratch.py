@@ -27,6 +27,9 @@ ADMIN = "pulse_scratch_admin"
 LOADER = "pulse_restore_loader"
 PORT = 5432
 MIB = 1024 * 1024
+# Since then there are event triggers on login, and a setting to leave event triggers out. That of a role wins over
+# what the restored database says; without it, code of the source would run in each session of the superuser.
+EVENT_TRIGGERS_SINCE = 17
 PASSWORD_BYTES = 24
 CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -198,6 +201,10 @@ class ScratchServer:
             f"CREATE ROLE {LOADER} LOGIN BYPASSRLS PASSWORD '{self.loader.password}';\n"
             f"GRANT pg_read_all_data, pg_write_all_data TO {LOADER};\n"
         )
+        if self._tools.major >= EVENT_TRIGGERS_SINCE:
+            statements += (
+                f"ALTER ROLE {ADMIN} SET event_triggers = off; ALTER ROLE {LOADER} SET event_triggers = off;\n"
+            )
         with tempfile.TemporaryFile() as script:
             script.write(statements.encode())
             script.seek(0)
