@@ -1,0 +1,1 @@
+"""Make networks, object stores and Slack misbehave on purpose."""
