@@ -32,8 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BackupError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error}; does this user own the project's folder, and is there room?", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print("interrupted; make down stops what was started", file=sys.stderr)
+        print("interrupted; what this command started was stopped, make down stops all", file=sys.stderr)
         return INTERRUPTED
 
 

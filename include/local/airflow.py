@@ -25,6 +25,8 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": (),
     "triggerer": ("--skip-serve-logs",),
 }
+AIRFLOW_NAMES = tuple(f"airflow-{component}" for component in COMPONENTS)
+API_SERVER = "airflow-api-server"
 HEALTH_NAMES = ("scheduler", "triggerer", "dag_processor")
 START_SECONDS = 120.0
 SETUP_SECONDS = 180.0
@@ -52,6 +54,10 @@ class Airflow:
             )
             for component, options in COMPONENTS.items()
         ]
+
+    def api_server(self) -> Service:
+        """Return the one component that has a port."""
+        return next(service for service in self.services() if service.program.name == API_SERVER)
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment of an Airflow process of this stack."""
@@ -98,7 +104,7 @@ class Airflow:
         services = self.services()
         missing = [service for service in services if not service.running()]
         stop_all(missing)
-        if any(service.program.name == "airflow-api-server" for service in missing):
+        if any(service.program.name == API_SERVER for service in missing):
             ports.require_free("airflow", self._layout.airflow_port)
         for service in missing:
             service.start()

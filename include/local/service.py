@@ -37,6 +37,11 @@ class Program:
     term_seconds: float = 10.0
 
 
+def stop_program(name: str, term_seconds: float) -> Program:
+    """Return what is enough to find and stop a program that an earlier command started."""
+    return Program(name=name, argv=(), environment={}, term_seconds=term_seconds)
+
+
 class Service:
     """A program in a session of its own, known by a pid file, logging to one file."""
 

@@ -15,6 +15,7 @@ from include.backup.postgres.server import PostgresServer, ServerSpec, TlsFiles,
 from include.backup.postgres.tools import find_tools
 from include.local import ports
 from include.local.credentials import load_credentials
+from include.local.errors import StackError
 from include.local.layout import HOST, Layout
 from include.local.sample import DEFAULT_SEED, load_sample
 from include.local.sample.summary import loaded_size_and_seed
@@ -49,16 +50,17 @@ class Source:
         """Return where the server's files lie; as root that may be where another user can reach them."""
         return runtime_dir(self._layout.source, source_user())
 
-    def server(self) -> PostgresServer:
-        """Return the server, running or not."""
+    def server(self, password: str = "") -> PostgresServer:
+        """Return the server, running or not; only a first start needs the superuser's password."""
         layout, user, folder = self._layout, source_user(), self.folder()
         return PostgresServer(
             ServerSpec(
                 tools=find_tools(17, server=True),
                 data=folder / "data",
-                socket_dir=folder / "socket",
+                # A socket's path may have 107 bytes at most, and a project may lie deep.
+                socket_dir=folder / "s",
                 superuser=SUPERUSER,
-                password=load_credentials(layout.credentials).source_superuser_password,
+                password=password,
                 port=layout.source_port,
                 listen=(HOST,),
                 user=user,
@@ -71,7 +73,7 @@ class Source:
 
     def start(self) -> bool:
         """Start the server; return whether this call started it."""
-        server = self.server()
+        server = self.server(load_credentials(self._layout.credentials).source_superuser_password)
         started = not server.is_running()
         if started:
             ports.require_free("source", self._layout.source_port)
@@ -79,7 +81,7 @@ class Source:
         return started
 
     def running(self) -> bool:
-        return self.server().is_running()
+        return self._layout.source.exists() and self.server().is_running()
 
     def healthy(self) -> bool:
         """Return whether the backup role's server takes connections."""
@@ -90,7 +92,9 @@ class Source:
             return False
 
     def stop(self) -> None:
-        self.server().stop()
+        """Stop the server, if there ever was one."""
+        if self._layout.source.exists():
+            self.server().stop()
 
     def superuser_conninfo(self, dbname: str = DATABASE) -> str:
         """Return how the superuser connects; it holds a password."""
@@ -109,6 +113,13 @@ class Source:
 
     def load_sample(self, size_mb: int, on_progress: Callable[[str], None] | None = None) -> SampleState:
         """Load the sample unless there is one; one of another size stays as it is."""
+        try:
+            return self._load_sample(size_mb, on_progress)
+        except psycopg.Error as error:
+            log = self.server().spec.log
+            raise StackError(f"the sample cannot be loaded: {error}; see {log}".replace("\n", " ")) from error
+
+    def _load_sample(self, size_mb: int, on_progress: Callable[[str], None] | None) -> SampleState:
         self._ensure_database()
         with psycopg.connect(self.superuser_conninfo()) as connection:
             found = loaded_size_and_seed(connection)
