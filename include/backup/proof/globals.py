@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from include.backup.postgres.script import split_statements
+from include.backup.proof.masking import without_values
+from include.backup.proof.record import Difference
 
 _TABLESPACE = re.compile(r"(?:CREATE|ALTER|COMMENT ON|GRANT .* ON|REVOKE .* ON) TABLESPACE ")
 _GRANTED_BY = re.compile(r' GRANTED BY (?:"(?:[^"]|"")*"|[^\s";]+)$')
@@ -67,6 +69,19 @@ def superuser_statements(text: str) -> tuple[str, ...]:
         for match in map(_ALTER_ROLE.match, _statements(text))
         if match and "SUPERUSER" in _words(match)
     )
+
+
+def compare_roles(archived: str, restored: str, *, without: Iterable[str]) -> Iterator[Difference]:
+    """Yield the statements on roles that only one of two globals.sql has, but no value in them.
+
+    Those of ``restored`` that name a role in ``without`` do not count.
+    """
+    wanted, found = role_statements(archived), role_statements(restored, without=without)
+    for statement in sorted(wanted - found):
+        yield Difference(what="ROLE", name=without_values(statement), detail="is not so after the restore")
+    for statement in sorted(found - wanted):
+        detail = "is so after the restore but not in the archive"
+        yield Difference(what="ROLE", name=without_values(statement), detail=detail)
 
 
 def role_statements(text: str, *, without: Iterable[str] = ()) -> frozenset[str]:

@@ -11,18 +11,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
+
 from include.backup.archive.contents import check_contents
 from include.backup.archive.reader import ArchiveReader, unpack_for_old_pg_restore
-from include.backup.errors import ArchiveError, RestoreError
+from include.backup.errors import (
+    ArchiveError,
+    CommandError,
+    CommandKilledError,
+    ObjectMissingError,
+    ObjectShortError,
+    RestoreError,
+    ScratchError,
+    SourceError,
+)
 from include.backup.manifest import Manifest, fingerprint
 from include.backup.postgres.commands import ZSTD_SINCE, pg_dump_command, pg_dumpall_globals_command
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import Toc, read_toc
 from include.backup.postgres.tools import PostgresTools, find_tools
-from include.backup.process import Runner
+from include.backup.process import Command, Runner
 from include.backup.proof.checks import failures, run_checks
 from include.backup.proof.gaps import Gaps
-from include.backup.proof.globals import NOT_CARRIED, role_statements
+from include.backup.proof.globals import NOT_CARRIED, compare_roles
 from include.backup.proof.large_objects import compare_large_objects
 from include.backup.proof.loading import MAINTENANCE_DATABASE, Loaded, ScratchLoader
 from include.backup.proof.record import (
@@ -84,7 +95,7 @@ def prove(request: ProofRequest, *, runner: Runner, log: logging.Logger, clock: 
         isolation = Isolation(**scratch.isolation.to_dict())
         try:
             _Prover(request, scratch, tools, runner, log, findings).run()
-        except (ArchiveError, RestoreError) as error:
+        except (ArchiveError, RestoreError, ObjectMissingError, ObjectShortError) as error:
             findings.differences.append(Difference(what="archive", name=request.manifest.backup_id, detail=str(error)))
     level = _level(findings, request)
     return Proof(
@@ -135,8 +146,13 @@ class _Prover:
         self._timed("fetch", self._fetch)
         toc = read_toc((self._folder / "dump" / "toc.dat").read_bytes())
         check_contents(toc, self._manifest)
-        loaded = self._timed("restore", lambda: self._load(toc))
-        self._timed("compare", lambda: self._compare(toc, loaded))
+        try:
+            loaded = self._timed("restore", lambda: self._load(toc))
+            self._timed("compare", lambda: self._compare(toc, loaded))
+        except psycopg.Error as error:
+            raise RestoreError(f"the copy cannot be read: {error.diag.message_primary or error}") from error
+        except SourceError as error:
+            raise ScratchError(f"the copy on the scratch server cannot be reached: {error}") from error
 
     def _fetch(self) -> None:
         reader = ArchiveReader(self._request.store, self._manifest)
@@ -204,7 +220,9 @@ class _Prover:
                 self._findings.not_proven.append(
                     f"EXTENSION {extension.name} {extension.version} was restored as {version}"
                 )
-            elif version is None and not any(extension.name in reason for reason in gaps.reasons):
+            elif version is None and not any(
+                reason.startswith(f"EXTENSION {extension.name} ") for reason in gaps.reasons
+            ):
                 self._differs("EXTENSION", extension.name, "is not there after the restore")
 
     def _compare_schema(self, toc: Toc, loaded: Loaded) -> None:
@@ -219,7 +237,7 @@ class _Prover:
             encoding=self._manifest.dump.server.encoding,
             options=("--exclude-table-data=*.*",),
         )
-        self._runner.run(command)
+        self._dump_again(command)
         restored = read_toc((target / "toc.dat").read_bytes())
         lines, differences = compare_schema(
             toc,
@@ -242,14 +260,18 @@ class _Prover:
             target=target,
             role_passwords=self._manifest.dump.role_passwords,
         )
-        self._runner.run(command)
+        self._dump_again(command)
         ours = (self._scratch.admin.user, self._scratch.loader.user)
-        wanted = role_statements((self._folder / "globals.sql").read_text())
-        found = role_statements(target.read_text(), without=ours)
-        for statement in sorted(wanted - found):
-            self._differs("ROLE", _without_password(statement), "is not so after the restore")
-        for statement in sorted(found - wanted):
-            self._differs("ROLE", _without_password(statement), "is so after the restore but not in the archive")
+        archived = (self._folder / "globals.sql").read_text()
+        self._findings.differences.extend(compare_roles(archived, target.read_text(), without=ours))
+
+    def _dump_again(self, command: Command) -> None:
+        try:
+            self._runner.run(command)
+        except CommandKilledError:
+            raise
+        except CommandError as error:
+            raise RestoreError(f"the copy cannot be dumped again: {error}") from error
 
     def _differs(self, what: str, name: str, detail: str) -> None:
         self._findings.differences.append(Difference(what=what, name=name, detail=detail))
@@ -276,7 +298,3 @@ def _level(findings: _Findings, request: ProofRequest) -> Level:
 
 def _not_allowed(gaps: Iterable[str], allowed: Sequence[str]) -> Iterable[str]:
     return (gap for gap in gaps if not any(text in gap for text in allowed))
-
-
-def _without_password(statement: str) -> str:
-    return statement.split(" PASSWORD ", 1)[0]

@@ -119,7 +119,11 @@ class RowComparer:
     def _told(
         self, comparison: Comparison, on_table: Callable[[TableProof], None] | None
     ) -> tuple[TableProof, Sequence[Difference]]:
-        result = self._one(comparison)
+        try:
+            result = self._one(comparison)
+        except RestoreError as error:
+            unread = self._proof(comparison, 0, Method.STREAM, identical=False)
+            result = unread, (Difference(what="rows", name=comparison.target.relation, detail=str(error)),)
         if on_table is not None:
             on_table(result[0])
         return result
@@ -181,4 +185,4 @@ class RowComparer:
         except CommandKilledError:
             raise
         except CommandError as error:
-            raise RestoreError(f"cannot read the restored {comparison.target.relation}: {error}") from error
+            raise RestoreError(f"cannot be read after the restore: {error}") from error

@@ -19,13 +19,22 @@ def compare_sequences(
     count, differences = 0, []
     for name, value, is_called in sequence_entries(toc, skipped=skipped):
         count += 1
-        row = connection.execute(
-            b"SELECT last_value, is_called FROM " + name.encode()  # quoted by pg_dump
-        ).fetchone()
-        if row is None or (row["last_value"], row["is_called"]) != (value, is_called):
-            detail = f"is at {row} instead of ({value}, {is_called})"
+        found = _state(connection, name)
+        if found != (value, is_called):
+            detail = (
+                "is not there after the restore" if found is None else f"is at {found}, not at {(value, is_called)}"
+            )
             differences.append(Difference(what="SEQUENCE", name=name, detail=detail))
     return count, tuple(differences)
+
+
+def _state(connection: psycopg.Connection[dict[str, Any]], name: str) -> tuple[int, bool] | None:
+    """Return last value and whether it was called, or None; the name is as pg_dump quoted it."""
+    try:
+        row = connection.execute(b"SELECT last_value, is_called FROM " + name.encode()).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return None
+    return None if row is None else (row["last_value"], row["is_called"])
 
 
 def compare_views(
