@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from include.backup.policy import SHIPPED_POLICY
+from tests.dags.fakes import FakeSteps
+from tests.dags.runs import Ended, Runner
 from tests.faults.slack_capture import SlackCapture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,3 +78,42 @@ def airflow_database() -> None:
     from airflow.utils.db import initdb
 
     initdb()
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> FakeSteps:
+    fakes = FakeSteps()
+    fakes.install(monkeypatch)
+    monkeypatch.setattr("backup_operators.step.die_with_parent", lambda: None)
+    monkeypatch.setattr("backup_operators.scratch.die_with_parent", lambda: None)
+    # dag.test() sleeps for a second whenever no task can start.
+    monkeypatch.setattr(time, "sleep", partial(_sleep, time.sleep))
+    return fakes
+
+
+def _sleep(sleep: Callable[[float], None], seconds: float) -> None:
+    sleep(min(seconds, 0.01))
+
+
+@pytest.fixture
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped policy, without retries."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(re.sub(r"retries: \d+", "retries: 0", SHIPPED_POLICY.read_text()))
+    monkeypatch.setenv("BACKUP_POLICY", str(path))
+    return path
+
+
+@pytest.fixture
+def run(policy: Path, steps: FakeSteps) -> Runner:
+    def run_dag(dag_id: str, conf: dict[str, Any] | None = None) -> Ended:
+        from tests.dags.bag import read_dags
+
+        dag = read_dags().dags[dag_id]
+        # dag.test() calls it with a serialized DAG, which no real run does; test_ended_runs.py covers it.
+        dag.on_failure_callback, dag.has_on_failure_callback = None, False
+        found = dag.test(run_conf=conf, logical_date=None)
+        tasks = {ti.task_id: str(ti.state) for ti in found.get_task_instances()}
+        return Ended(state=str(found.state), tasks=tasks, run=found)
+
+    return run_dag

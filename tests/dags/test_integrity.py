@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
 
 from backup_operators.defaults import OWNER, Tag
+from include.backup.settings import SHIPPED_SETTINGS
 from tests.dags.bag import read_dags
 
 DAG_IDS = {"pulse_messages.daily_backup", "pulse_messages.pre_deployment_backup"}
@@ -103,6 +105,9 @@ def test_teardowns_do_not_decide_a_runs_state(bag: Any, dag_id: str) -> None:
 def test_one_task_at_a_time_reads_a_source_or_runs_a_server(bag: Any, dag_id: str) -> None:
     pools = {task.task_id: task.pool for task in bag.dags[dag_id].tasks if task.pool != "default_pool"}
     assert pools == {"dump": "pg_source", "restore_test": "scratch"}
+    # A task whose pool does not exist waits for ever, and nothing says so.
+    given = yaml.safe_load(SHIPPED_SETTINGS.read_text())["airflow"]["pools"]
+    assert set(pools.values()) <= {pool["pool_name"] for pool in given}
 
 
 def test_the_daily_backup_is_due_when_the_policy_says(bag: Any) -> None:

@@ -1,89 +1,25 @@
-"""Whole runs of the real DAGs with the core's steps replaced: how a run ends, and what people are told."""
+"""Whole runs with the core's steps replaced: how a run ends when each of its tasks fails."""
 
 from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include.backup.backup_id import parse_backup_id
-from include.backup.errors import ObjectDiffersError, SourceLoginError, StoreUnreachableError
-from include.backup.policy import SHIPPED_POLICY
-from tests.dags.bag import read_dags
-from tests.dags.conftest import DATABASE_PASSWORD, SLACK_TOKEN, STORE_SECRET
+from include.backup.errors import ObjectDiffersError, StoreUnreachableError
+from tests.dags.conftest import DATABASE_PASSWORD
 from tests.dags.fakes import STEPS, FakeSteps
-from tests.faults.slack_capture import Answer, SlackCapture
-
-DAILY, GUARD = "pulse_messages.daily_backup", "pulse_messages.pre_deployment_backup"
-RELEASE = {"release": "2025.3.1", "git_sha": "0123abc"}
-WORK = ("preflight", "dump", "compress", "upload", "verify", "prepare_scratch", "restore_test", "close_staging")
+from tests.dags.runs import DAILY, GUARD, RELEASE, WORK, Runner
+from tests.faults.slack_capture import SlackCapture
 
 pytestmark = pytest.mark.usefixtures("airflow_database", "connections")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """A run that has ended."""
-
-    state: str
-    tasks: dict[str, str]
-    run: Any
-
-    def xcom(self, task_id: str, key: str = "return_value") -> Any:
-        (ti,) = [ti for ti in self.run.get_task_instances() if ti.task_id == task_id]
-        return ti.xcom_pull(task_ids=task_id, key=key)
-
-
-Runner = Callable[..., Ended]
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> FakeSteps:
-    fakes = FakeSteps()
-    fakes.install(monkeypatch)
-    monkeypatch.setattr("backup_operators.step.die_with_parent", lambda: None)
-    monkeypatch.setattr("backup_operators.scratch.die_with_parent", lambda: None)
-    # dag.test() sleeps for a second whenever no task can start.
-    monkeypatch.setattr(time, "sleep", partial(_sleep, time.sleep))
-    return fakes
-
-
-def _sleep(sleep: Callable[[float], None], seconds: float) -> None:
-    sleep(min(seconds, 0.01))
-
-
-@pytest.fixture
-def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shipped policy, without retries."""
-    path = tmp_path / "policy.yaml"
-    path.write_text(re.sub(r"retries: \d+", "retries: 0", SHIPPED_POLICY.read_text()))
-    monkeypatch.setenv("BACKUP_POLICY", str(path))
-    return path
-
-
-@pytest.fixture
-def run(policy: Path, steps: FakeSteps) -> Runner:
-    def run_dag(dag_id: str, conf: dict[str, Any] | None = None) -> Ended:
-        dag = read_dags().dags[dag_id]
-        # dag.test() calls it with a serialized DAG, which no real run does; test_ended_runs.py covers it.
-        dag.on_failure_callback, dag.has_on_failure_callback = None, False
-        found = dag.test(run_conf=conf, logical_date=None)
-        tasks = {ti.task_id: str(ti.state) for ti in found.get_task_instances()}
-        return Ended(state=str(found.state), tasks=tasks, run=found)
-
-    return run_dag
-
-
-def test_a_daily_run_succeeds_and_says_in_one_line_what_it_proved(
-    run: Runner, steps: FakeSteps, slack: SlackCapture
-) -> None:
+def test_a_daily_run_says_in_one_line_what_it_proved(run: Runner, steps: FakeSteps, slack: SlackCapture) -> None:
     ended = run(DAILY)
     assert (ended.state, set(ended.tasks.values())) == ("success", {"success"})
     assert steps.ran == list(STEPS)
@@ -213,118 +149,6 @@ def test_a_deploy_that_is_not_safe_is_told_so_though_no_proof_was_asked_for(
     ended = run(GUARD, RELEASE)
     assert (ended.state, ended.tasks["close_staging"]) == ("failed", "upstream_failed")
     assert f"for release 2025.3.1 *failed* at `{step}`" in slack.messages[0].text
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"connection to postgres://pulse_backup:{DATABASE_PASSWORD}@db.example/x failed",
-        f"the server said {DATABASE_PASSWORD!r}",
-        f"signature of {STORE_SECRET} does not match",
-        f"posting to /services/{SLACK_TOKEN}",
-        "password=an-unknown-one host=x",
-    ],
-)
-@pytest.mark.parametrize("kind", [StoreUnreachableError, SourceLoginError, RuntimeError])
-def test_a_secret_in_an_exceptions_text_reaches_no_message_and_no_xcom(
-    run: Runner, steps: FakeSteps, slack: SlackCapture, kind: type[Exception], text: str
-) -> None:
-    steps.failing["upload"] = kind(text)
-    ended = run(DAILY)
-    assert ended.state == "failed"
-    (message,) = slack.messages
-    kept = str(ended.xcom("upload", "failure"))
-    for secret in (DATABASE_PASSWORD, STORE_SECRET, SLACK_TOKEN, "an-unknown-one"):
-        assert secret not in message.raw
-        assert secret not in kept
-    assert kind.__name__ in message.text
-
-
-def test_the_text_of_an_unexpected_exception_is_not_passed_on(
-    run: Runner, steps: FakeSteps, slack: SlackCapture
-) -> None:
-    steps.failing["dump"] = KeyError("row 17: alice@example.org")
-    run(DAILY)
-    assert "KeyError: an unexpected error, whose text is only in the log" in slack.messages[0].text
-    assert "alice" not in slack.messages[0].raw
-
-
-def test_a_table_cannot_call_the_channel_from_a_message(run: Runner, steps: FakeSteps, slack: SlackCapture) -> None:
-    steps.failing["dump"] = StoreUnreachableError("table <!channel> & <https://evil.example|click>")
-    run(DAILY)
-    assert "table &lt;!channel&gt; &amp; &lt;https://evil.example|click&gt;" in slack.messages[0].text
-
-
-@pytest.mark.parametrize("answer", [Answer.ERROR, Answer.HANG])
-def test_slack_down_fails_no_backup_and_is_seen(
-    run: Runner, slack: SlackCapture, monkeypatch: pytest.MonkeyPatch, answer: Answer
-) -> None:
-    monkeypatch.setattr("backup_operators.slack.TIMEOUT_SECONDS", 1)
-    slack.answer = answer
-    ended = run(DAILY)
-    assert (ended.state, ended.tasks["notify"]) == ("success", "success")
-    seen = ended.xcom("notify")
-    assert (seen["delivered"], seen["succeeded"]) == (False, True)
-    assert seen["reason"]
-    assert SLACK_TOKEN not in seen["reason"]
-
-
-def test_slack_away_fails_no_backup_and_is_seen(run: Runner, slack: SlackCapture) -> None:
-    slack.__exit__()
-    ended = run(DAILY)
-    assert ended.state == "success"
-    assert ended.xcom("notify")["delivered"] is False
-    assert "Connection refused" in ended.xcom("notify")["reason"]
-
-
-@pytest.mark.parametrize(
-    "definition", [None, '{"conn_type": "slackwebhook"}', '{"conn_type": "slackwebhook", "password": "http://[bad"}']
-)
-def test_a_slack_connection_that_is_missing_or_wrong_fails_no_backup(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, definition: str | None
-) -> None:
-    if definition is None:
-        monkeypatch.delenv("AIRFLOW_CONN_PULSE_SLACK")
-    else:
-        monkeypatch.setenv("AIRFLOW_CONN_PULSE_SLACK", definition)
-    ended = run(DAILY)
-    assert ended.state == "success"
-    assert ended.xcom("notify")["delivered"] is False
-    assert ended.xcom("notify")["reason"]
-
-
-def test_a_source_that_has_no_slack_in_the_policy_is_backed_up(run: Runner, policy: Path, slack: SlackCapture) -> None:
-    policy.write_text(policy.read_text().replace("    slack:\n      connection: pulse_slack\n", ""))
-    ended = run(DAILY)
-    assert ended.state == "success"
-    assert ended.xcom("notify")["reason"] == "the policy names no Slack connection for this source"
-    assert slack.messages == []
-
-
-def test_a_missing_connection_is_named_and_the_message_still_comes(
-    run: Runner, slack: SlackCapture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("AIRFLOW_CONN_PULSE_BACKUPS_S3")
-    ended = run(DAILY)
-    assert (ended.state, ended.tasks["preflight"]) == ("failed", "failed")
-    assert "ConnectionDefinitionError: there is no connection pulse_backups_s3" in slack.messages[0].text
-
-
-def test_a_policy_that_broke_after_parsing_is_told_of(
-    run: Runner, steps: FakeSteps, slack: SlackCapture, policy: Path
-) -> None:
-    original = steps._fake("preflight")
-
-    def broken(ctx: Any) -> Any:
-        policy.write_text(policy.read_text().replace("7 days", "7 hours"))
-        return original(ctx)
-
-    import include.backup.steps.preflight as preflight
-
-    preflight.run = broken
-    ended = run(DAILY)
-    assert (ended.state, ended.tasks["dump"]) == ("failed", "failed")
-    assert "UnknownSourceError: source pulse_messages is left out of the policy" in slack.messages[0].text
 
 
 def test_the_asset_event_names_the_backup(run: Runner, steps: FakeSteps) -> None:

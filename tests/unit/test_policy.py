@@ -82,7 +82,7 @@ def test_a_tier_of_the_defaults_counts_only_for_a_source_that_names_it(tmp_path:
 @pytest.mark.parametrize(
     ("old", "new", "needle", "words"),
     [
-        ("    connection: pulse_messages_db", "    conection: x", "conection", "unknown key 'conection'"),
+        ("    connection: pulse_messages_db", "    unknown_key: x", "unknown_key", "unknown key 'unknown_key'"),
         ("        prefix: daily/", "        prefix: daily", "prefix: daily", "each followed by /"),
         ("keep: 7 days", "keep: 7 hours", "7 hours", "days, weeks, months or years"),
         ("keep: 7 days", "keep: 7", "keep: 7", "must be text"),
@@ -182,7 +182,7 @@ def three_sources(middle: str) -> str:
 @pytest.mark.parametrize(
     ("middle", "words"),
     [
-        ("  second:\n    conection: x\n", "unknown key 'conection'"),
+        ("  second:\n    unknown_key: x\n", "unknown key 'unknown_key'"),
         ("  second: 3\n", "must be a mapping"),
         ("  second:\n", "must be a mapping"),
         ("  second:\n    jobs: 1\n    jobs: 2\n", "is there twice"),

@@ -107,7 +107,7 @@ def test_only_asked_connections_need_their_variables() -> None:
     ("text", "words"),
     [
         (CONNECTION + "      conn_pasword: x\n", ":5: unknown key 'conn_pasword'"),
-        ("airflow:\n  conections: []\n", ":2: unknown key 'conections'"),
+        ("airflow:\n  unknown_key: []\n", ":2: unknown key 'unknown_key'"),
         ("airflow: {}\nextra: 1\n", ":2: unknown key 'extra'"),
         ("airflow:\n  pools:\n    - pool_name: a\n", ":3: airflow.pools[0] lacks 'pool_slot'"),
         ("airflow:\n  pools:\n    - pool_name: a\n      pool_slot: many\n", ":4: "),
