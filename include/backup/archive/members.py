@@ -15,8 +15,10 @@ from backports import zstd
 
 from include.backup.errors import ArchiveError, TruncatedMemberError
 
-CHUNK_BYTES = 1 << 20
-STORED_CHUNK_BYTES = 1 << 18
+# Small, so that what one thread decompressed is in the cache still when another hashes it.
+CHUNK_BYTES = 1 << 17
+STORED_CHUNK_BYTES = 1 << 16
+RAW_CHUNK_BYTES = 1 << 20
 # pg_dump ends the COPY stream of a table with these bytes; a member without them was cut short.
 DATA_TRAILER = b"\\.\n\n\n"
 _QUEUE_CHUNKS = 8
@@ -116,7 +118,7 @@ def compress_file(source: Path, target: Path, *, level: int, threads: int, table
     with source.open("rb") as raw, target.open("wb") as stored:
 
         def compressing() -> Iterator[bytes]:
-            for chunk in chunks_of(raw, CHUNK_BYTES):
+            for chunk in chunks_of(raw, RAW_CHUNK_BYTES):
                 stored.write(stored_hash.add(compressor.compress(chunk)))
                 yield chunk
             stored.write(stored_hash.add(compressor.flush()))
@@ -133,34 +135,48 @@ def without_trailer(content: Iterable[bytes], *, name: str) -> Iterator[bytes]:
     """
     held = b""
     for chunk in content:
-        data = held + chunk if held else chunk
-        if len(data) > len(DATA_TRAILER):
-            yield data[: -len(DATA_TRAILER)]
-        held = data[-len(DATA_TRAILER) :]
-    if held != DATA_TRAILER:
+        if len(chunk) < len(DATA_TRAILER):
+            held += chunk
+            continue
+        if held:
+            yield held
+        held = chunk
+    if not held.endswith(DATA_TRAILER):
         raise TruncatedMemberError(f"table data {name} has no end mark; it was cut short, use another backup")
+    if len(held) > len(DATA_TRAILER):
+        yield held[: -len(DATA_TRAILER)]
 
 
 def _content_facts(content: Iterable[bytes], *, name: str, table_data: bool) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    length = rows = 0
-    with _InBackground(digest.update) as update:
-        stripped = without_trailer(content, name=name) if table_data else content
-        for chunk in stripped:
-            update(chunk)
-            length += len(chunk)
-            if table_data:
-                rows += chunk.count(b"\n")
+    found = _Content(count_lines=table_data)
+    with _InBackground(found.add) as add:
+        for chunk in without_trailer(content, name=name) if table_data else content:
+            add(chunk)
     if not table_data:
-        return {"length": length, "sha256": digest.hexdigest()}
-    whole = digest.copy()
+        return {"length": found.length, "sha256": found.digest.hexdigest()}
+    whole = found.digest.copy()
     whole.update(DATA_TRAILER)
     return {
-        "length": length + len(DATA_TRAILER),
+        "length": found.length + len(DATA_TRAILER),
         "sha256": whole.hexdigest(),
-        "rows": rows,
-        "content_sha256": digest.hexdigest(),
+        "rows": found.lines,
+        "content_sha256": found.digest.hexdigest(),
     }
+
+
+class _Content:
+    """Hash, length and lines of what was added."""
+
+    def __init__(self, *, count_lines: bool) -> None:
+        self._count_lines = count_lines
+        self.digest = hashlib.sha256()
+        self.length = self.lines = 0
+
+    def add(self, chunk: bytes) -> None:
+        self.digest.update(chunk)
+        self.length += len(chunk)
+        if self._count_lines:
+            self.lines += chunk.count(b"\n")
 
 
 class _Counted:
@@ -184,21 +200,36 @@ class _Counted:
 
 
 class _InBackground:
-    """Hand chunks to a function in a second thread: hashing releases the interpreter's lock."""
+    """Hand chunks to a function in a second thread: hashing releases the interpreter's lock.
+
+    What the function raises is raised again by the next hand-over, or at the end of the block.
+    """
 
     def __init__(self, consume: Callable[[bytes], object]) -> None:
         self._consume = consume
         self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUE_CHUNKS)
         self._thread = threading.Thread(target=self._work, daemon=True)
+        self._error: Exception | None = None
 
     def __enter__(self) -> Callable[[bytes], None]:
         self._thread.start()
-        return self._queue.put
+        return self._put
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._queue.put(None)
         self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def _put(self, chunk: bytes) -> None:
+        if self._error is not None:
+            raise self._error
+        self._queue.put(chunk)
 
     def _work(self) -> None:
         while (chunk := self._queue.get()) is not None:
-            self._consume(chunk)
+            if self._error is None:
+                try:
+                    self._consume(chunk)
+                except Exception as error:  # noqa: BLE001 - raised again in the thread that hands over
+                    self._error = error
