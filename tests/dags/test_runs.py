@@ -118,8 +118,8 @@ def test_after_a_failed_restore_test_the_scratch_folder_is_cleared_and_staging_i
     assert "close_staging" not in steps.ran
 
 
-def test_a_deploy_is_safe_before_the_proof_and_is_told_so(run: Runner, steps: FakeSteps, slack: SlackCapture) -> None:
-    ended = run(GUARD, RELEASE)
+def test_a_deploy_in_a_hurry_is_told_that_nothing_is_proven(run: Runner, steps: FakeSteps, slack: SlackCapture) -> None:
+    ended = run(GUARD, {**RELEASE, "wait_for_proof": False})
     assert ended.state == "success"
     proof = {ended.tasks[task] for task in ("prepare_scratch", "restore_test", "remove_scratch")}
     assert proof == {"skipped"}
@@ -133,8 +133,8 @@ def test_a_deploy_is_safe_before_the_proof_and_is_told_so(run: Runner, steps: Fa
     assert ended.xcom("notify")["proven"] is False
 
 
-def test_a_deploy_may_wait_for_the_proof(run: Runner, steps: FakeSteps, slack: SlackCapture) -> None:
-    ended = run(GUARD, {**RELEASE, "wait_for_proof": True})
+def test_a_deploy_waits_for_the_proof(run: Runner, steps: FakeSteps, slack: SlackCapture) -> None:
+    ended = run(GUARD, RELEASE)
     assert (ended.state, set(ended.tasks.values())) == ("success", {"success"})
     assert "every row identical" in slack.messages[0].text
     steps.failing["restore_test"] = ObjectDiffersError("users: 1 row differs; do not rely on it")

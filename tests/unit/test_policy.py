@@ -54,7 +54,7 @@ def test_the_shipped_policy_is_acceptable_and_has_what_is_built() -> None:
         None,
         "30 days",
         "pre_deployment/",
-        "after",
+        "in_chain",
     )
     assert source.store.encryption.sse == "aws:kms"
     assert source.lock_timeout_seconds == 60
