@@ -188,8 +188,6 @@ def test_what_a_person_changed_in_airflow_stays_unless_overwriting_is_asked_for(
         "pools": {},
         "variables": {},
     }
-    running.airflow.set_up(lambda: {**objects, "overwrite": False})
-    assert api.get(f"/connections/{SOURCE_CONNECTION}")["host"] == "mine.example"
     running.airflow.set_up(lambda: {**objects, "overwrite": [STORE_CONNECTION]})
     assert api.get(f"/connections/{SOURCE_CONNECTION}")["host"] == "mine.example"
     running.airflow.set_up(lambda: {**objects, "overwrite": True})
