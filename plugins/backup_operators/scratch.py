@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from backup_operators.lifeline import die_with_parent
-from backup_operators.step import folder_from, step_log
-from include.backup.errors import RetryWorthlessError
+from backup_operators.step import folder_from, keep_reason, step_log
+from include.backup.errors import BackupError, RetryWorthlessError, ScratchError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,7 +43,7 @@ class PrepareScratchOperator(BaseOperator):
             raise AirflowFailException(f"prove is {self.prove!r}; allowed: True, False")
         if self.prove == "False":
             raise AirflowSkipException("this run is not to be proven; the backup is stored, not yet proven")
-        return _reap(self.lease)
+        return _clear(context, self.lease)
 
 
 class RemoveScratchOperator(BaseOperator):
@@ -61,18 +61,33 @@ class RemoveScratchOperator(BaseOperator):
         self.lease = lease
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return _reap(self.lease)
+        return _clear(context, self.lease)
+
+
+def _clear(context: Context, lease: timedelta) -> dict[str, Any]:
+    """Remove dead servers; a failure leaves its reason for ``notify``."""
+    die_with_parent()
+    try:
+        return _reap(lease)
+    except RetryWorthlessError as error:
+        keep_reason(context, error, str(error), retry=False)
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    except (Exception, AirflowTaskTimeout) as error:
+        keep_reason(context, error, str(error) if isinstance(error, BackupError) else "", retry=True)
+        raise
 
 
 def _reap(lease: timedelta) -> dict[str, Any]:
     from include.backup.proof.scratch_lease import reap_scratch
 
-    die_with_parent()
+    root = folder_from(SCRATCH_VARIABLE)
     try:
-        root = folder_from(SCRATCH_VARIABLE)
-    except RetryWorthlessError as error:
-        raise AirflowFailException(str(error)) from error
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScratchError(
+            f"cannot make the scratch folder {root}: {error.strerror}; make room for it, or set {SCRATCH_VARIABLE} "
+            "to another folder"
+        ) from error
     removed = reap_scratch(root, older_than_seconds=lease.total_seconds(), now=datetime.now(UTC))
     step_log().info("scratch folder %s is ready; %d dead servers removed", root, len(removed))
     return {"removed": list(removed)}

@@ -113,28 +113,33 @@ class BackupStepOperator(BaseOperator):
         return Release(name=self.release or "", git_sha=self.git_sha or "")
 
     def _keep_reason(self, context: Context, error: BaseException, *, retry: bool) -> None:
-        """Leave for ``notify`` why this try failed.
-
-        Only the core's own messages are passed on: they are written without secrets. Of any other exception
-        the text may hold anything, so that only its name is.
-        """
+        """Leave for ``notify`` why this try failed."""
         if isinstance(error, BackupError):
             message = Redactor(self._secrets())(str(error))
         elif isinstance(error, AirflowTaskTimeout):
             message = f"took longer than {self.execution_timeout}"
         else:
             message = ""
-        reason = {"error": type(error).__name__, "message": message, "retry": retry}
-        try:
-            context["ti"].xcom_push(key=FAILURE_KEY, value=reason)
-        except AirflowRuntimeError as second:
-            self.log.warning("the reason cannot be handed to notify: %s", type(second).__name__)
+        keep_reason(context, error, message, retry=retry)
 
     def _secrets(self) -> list[str]:
         policy = load_policy(policy_path(os.environ))
         if self.source not in policy.sources:
             return []
         return BackupHook().secrets(connection_ids(policy.source(self.source)))
+
+
+def keep_reason(context: Context, error: BaseException, message: str, *, retry: bool) -> None:
+    """Leave for ``notify`` why a try failed.
+
+    ``message`` is one of the core's own, which are written without secrets, or empty: the text of any other
+    exception may hold anything.
+    """
+    reason = {"error": type(error).__name__, "message": message, "retry": retry}
+    try:
+        context["ti"].xcom_push(key=FAILURE_KEY, value=reason)
+    except AirflowRuntimeError as second:
+        step_log().warning("the reason cannot be handed to notify: %s", type(second).__name__)
 
 
 def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
