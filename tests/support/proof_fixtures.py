@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from include.backup.policy import SourcePolicy
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker
 from tests.support.proof_source import SQL, Site
-from tests.support.proofs import KeptRestore, StoredBackup
+from tests.support.proofs import BackUp, KeptRestore, StoredBackup
 from tests.support.source15 import PASSWORD, SUPERUSER
 
 DATABASE = "proof_source"
-BackUp = Callable[[DatabaseConnection], StoredBackup]
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ import pytest
 from backports import zstd
 from psycopg import sql
 
-from include.backup.archive.members import Compression, inspect
 from include.backup.archive.reader import ArchiveReader
+from include.backup.connections import DatabaseConnection
 from include.backup.manifest import Manifest, Member
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import Toc, read_toc
@@ -136,6 +136,9 @@ class StoredBackup:
         return self.saying(members=members, archive=facts)
 
 
+BackUp = Callable[[DatabaseConnection], StoredBackup]
+
+
 def _tar(backup: StoredBackup, contents: Mapping[str, bytes]) -> tuple[bytes, tuple[Member, ...]]:
     """Write a tar with Python's own module, and find its members' offsets by reading it back."""
     file = io.BytesIO()
@@ -172,12 +175,6 @@ def frames(content: bytes, count: int) -> list[bytes]:
     lines = content.splitlines(keepends=True)
     size = -(-len(lines) // count)
     return [zstd.compress(b"".join(lines[start : start + size])) for start in range(0, len(lines), size)]
-
-
-def facts_of(stored: bytes, name: str) -> dict[str, Any]:
-    """Return what an honest manifest would say of a compressed member that is no table data."""
-    facts = inspect([stored], name=name, compression=Compression.ZSTD, table_data=False)
-    return {"length": facts.length, "sha256": facts.sha256}
 
 
 @contextmanager
@@ -228,12 +225,16 @@ class KeptRestore:
 
     def prove(self, fault: str = "", *, undo: str = "") -> Proof:
         """Compare with a copy in which ``fault`` was run; ``undo`` is for what belongs to the whole server."""
-        loader = ready_made(self, fault)
         try:
-            with self._patched(loader):
+            with self._patched(ready_made(self, fault)):
                 return self.backup.prove()
         finally:
             run_sql(self._scratch, "template1", undo or "SELECT")
+
+    def prove_forged(self, forged: StoredBackup) -> Proof:
+        """Read and compare a forgery, with an honest copy in place of what its restore would give."""
+        with self._patched(ready_made(self, "")):
+            return forged.prove()
 
     def keep(self, loaded: Loaded) -> None:
         self._loaded = loaded

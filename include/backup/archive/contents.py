@@ -13,6 +13,11 @@ SHOWN = 10
 
 def check_contents(toc: Toc, manifest: Manifest) -> None:
     """Raise ArchiveError unless toc.dat and the manifest name the same table data in the same files."""
+    database = manifest.dump.server.database
+    if toc.database != database:
+        raise _differ(f"toc.dat is of the database {toc.database} and the manifest of {database}")
+    if len(toc.entries) != manifest.toc_entries:
+        raise _differ(f"toc.dat has {len(toc.entries)} entries and the manifest says {manifest.toc_entries}")
     listed = {
         (entry.dump_id, f"{entry.namespace}.{entry.tag}", entry.copy_statement, entry.filename)
         for entry in toc.table_data
@@ -25,10 +30,11 @@ def check_contents(toc: Toc, manifest: Manifest) -> None:
     names = sorted({name for _, name, _, _ in listed ^ recorded})
     if names:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        raise ArchiveError(
-            f"toc.dat and the manifest differ on the data of {', '.join(names[:SHOWN])}{more}: "
-            "this archive is not the one of this manifest, use another backup"
-        )
+        raise _differ(f"toc.dat and the manifest differ on the data of {', '.join(names[:SHOWN])}{more}")
+
+
+def _differ(how: str) -> ArchiveError:
+    return ArchiveError(f"{how}: this archive is not the one of this manifest, use another backup")
 
 
 def _file(member: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +30,13 @@ from include.backup.process import Command, Runner
 from include.backup.proof.gaps import Gaps, find_gaps
 from include.backup.proof.globals import guarded_globals, released_statements
 from include.backup.proof.makers import Makers, ServerLimits, assign_makers, is_property, owner_statements
+from include.backup.proof.masking import without_values
 from include.backup.proof.scratch import ScratchRole, ScratchServer
 
 MAINTENANCE_DATABASE = "template1"
 SHOWN = 6
-# The lines that say what failed, and where; those after them show statements and rows.
-_FINDING = re.compile(r"pg_restore: (?:error|from TOC entry)|psql:.*(?:ERROR|FATAL|error): ")
+# The lines that say what failed, and how its statement begins; those after them show the rest of it, or a row.
+_FINDING = re.compile(r"pg_restore: error: |psql:.*(?:ERROR|FATAL|error): |(?P<statement>Command was: )")
 OWN_LIMITS = ("No space left on device", "could not extend file", "out of memory")
 
 
@@ -236,12 +237,11 @@ class ScratchLoader:
     def _blaming_archive(self, command: Command, finding: str) -> None:
         """Run a restore; what fails is a finding about the archive, but for a kill and for this machine's limits.
 
-        The finding holds what went wrong and with which entry. The rest of the output, so the cause, stays out:
-        it shows the statement with its passwords, or a row.
+        The rest of the output, so the cause, stays out of the finding: it shows statements with their passwords.
         """
         said: list[str] = []
         try:
-            self._runner.run(command, on_line=lambda line: said.append(line) if _FINDING.match(line) else None)
+            self._runner.run(command, on_line=lambda line: said.extend(_finding(line)))
         except CommandKilledError:
             raise
         except CommandError as error:
@@ -250,3 +250,9 @@ class ScratchLoader:
                     "the scratch server ran out of space; free space or set BACKUP_SCRATCH_DIR, then retry"
                 ) from None
             raise RestoreError(f"{finding}: {'; '.join(said[-SHOWN:]) or f'{command.name} failed'}") from None
+
+
+def _finding(line: str) -> Iterator[str]:
+    match = _FINDING.match(line)
+    if match is not None:
+        yield without_values(line) if match["statement"] else line
