@@ -183,13 +183,16 @@ class TestRunGoesOn:
     @pytest.fixture(scope="class")
     @classmethod
     def waiting(cls, airflow: StandIn) -> Iterator[None]:
+        conf = {"release": "waits-2", "git_sha": GIT_SHA, "wait_for_proof": True}
+        airflow.admin.trigger("pulse_messages.pre_deployment_backup", run_id("waits-2"), conf)
+        assert wait_until(lambda: airflow.runs("pulse_messages", "waits-2") == {run_id("waits-2"): "running"}, SECONDS)
         yield
         airflow.open("waits-2")
 
     def test_a_deadline_that_passes_ends_with_1_and_its_own_words(self, airflow: StandIn) -> None:
-        late = backup(airflow, "waits-2", DEADLINE_SECONDS=6)
+        late = backup(airflow, "waits-2", DEADLINE_SECONDS=3)
         assert late.exit_code == 1
-        assert "the deadline of 6 s passed while the backup ran" in late.error
+        assert "the deadline of 3 s passed while the backup ran" in late.error
         assert "a second call joins it" in late.error
         assert airflow.runs("pulse_messages", "waits-2") == {run_id("waits-2"): "running"}
 

@@ -112,7 +112,7 @@ def test_an_error_is_an_annotation_in_github_and_cannot_carry_another_command() 
 
 class TestOutOfReach:
     def test_airflow_that_is_down_ends_with_3_after_the_retries(self) -> None:
-        outcome = run(**{**GOOD, "RETRY_SECONDS": "2"})
+        outcome = run(**{**GOOD, "RETRY_SECONDS": "4"})
         assert outcome.exit_code == 3
         assert "trying again" in outcome.stdout
         assert "out of reach" in outcome.error
