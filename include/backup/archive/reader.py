@@ -128,6 +128,12 @@ def check_member(folder: Path, member: Member) -> None:
         )
 
 
+def fetched_content(folder: Path, member: Member) -> Iterator[bytes]:
+    """Yield the content of a fetched member."""
+    with member_path(folder, member.name).open("rb") as file:
+        yield from uncompressed(chunks_of(file), member.compression, name=member.name)
+
+
 def member_path(folder: Path, name: str) -> Path:
     """Return where a member goes below ``folder``; raises ArchiveError for a name that would leave it."""
     pure = PurePosixPath(name)

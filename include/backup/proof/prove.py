@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import psycopg
 
 from include.backup.archive.contents import check_contents
-from include.backup.archive.reader import ArchiveReader, unpack_for_old_pg_restore
+from include.backup.archive.reader import ArchiveReader, fetched_content, unpack_for_old_pg_restore
 from include.backup.errors import (
     ArchiveError,
     CommandError,
@@ -189,7 +190,7 @@ class _Prover:
             tools=self._tools,
             endpoint=self._scratch.loader.on(loaded.database),
             manifest=self._manifest,
-            folder=self._folder,
+            content=partial(fetched_content, self._folder),
             jobs=self._request.jobs,
         )
         tables, differences = comparer.compare(log=lambda text: self._log.info("%s", text))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
-from include.backup.archive.members import chunks_of, uncompressed, without_trailer
-from include.backup.archive.reader import member_path
+from include.backup.archive.members import chunks_of, without_trailer
 from include.backup.errors import CommandError, CommandKilledError, RestoreError
 from include.backup.manifest import Manifest, Member
 from include.backup.postgres.commands import psql_copy_command
@@ -60,14 +58,14 @@ class RowComparer:
         tools: PostgresTools,
         endpoint: Endpoint,
         manifest: Manifest,
-        folder: Path,
+        content: Callable[[Member], Iterator[bytes]],
         jobs: int,
     ) -> None:
         self._runner = runner
         self._tools = tools
         self._endpoint = endpoint
         self._manifest = manifest
-        self._folder = folder
+        self._content = content
         self._jobs = jobs
 
     def compare(
@@ -168,9 +166,7 @@ class RowComparer:
         )
 
     def _archived(self, member: Member) -> Iterator[bytes]:
-        with member_path(self._folder, member.name).open("rb") as file:
-            content = uncompressed(chunks_of(file), member.compression, name=member.name)
-            yield from without_trailer(content, name=member.name)
+        return without_trailer(self._content(member), name=member.name)
 
     def _restored(self, comparison: Comparison, digest: Callable[[Iterable[bytes]], Digest]) -> Digest:
         command = psql_copy_command(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from include.backup.archive.reader import ArchiveReader
 from include.backup.errors import RestoreError
 from include.backup.manifest import Manifest
 from include.backup.postgres.session import connect
@@ -41,12 +41,12 @@ class RestoreComparer:
     """Reads a restored database back, with the rights of whoever restored it."""
 
     def __init__(
-        self, *, target: Target, manifest: Manifest, toc: Toc, folder: Path, tools: PostgresTools, jobs: int
+        self, *, target: Target, manifest: Manifest, toc: Toc, reader: ArchiveReader, tools: PostgresTools, jobs: int
     ) -> None:
         self._target = target
         self._manifest = manifest
         self._toc = toc
-        self._folder = folder
+        self._reader = reader
         self._tools = tools
         self._jobs = jobs
 
@@ -62,7 +62,7 @@ class RestoreComparer:
             tools=self._tools,
             endpoint=self._target.endpoint,
             manifest=self._manifest,
-            folder=self._folder,
+            content=self._reader.content,
             jobs=self._jobs,
         )
         tables, differences = rows.compare(log=lambda _: None, on_table=told)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from include.backup.archive.reader import ArchiveReader, unpack_for_old_pg_restore
+from include.backup.archive.reader import ArchiveReader, member_path, unpack_for_old_pg_restore
 from include.backup.errors import (
     CommandError,
     CommandKilledError,
@@ -24,11 +24,13 @@ from include.backup.errors import (
     RestoreError,
     SourceError,
 )
+from include.backup.manifest import Member
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.process import Runner
 from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
-from include.backup.restore.progress import Counter, LoadWatch, Progress
+from include.backup.restore.progress import Counter, Progress
+from include.backup.restore.tables import TableLoader
 from include.backup.restore.target import shown
 from include.backup.restore.work_folder import work_folder
 
@@ -36,6 +38,8 @@ from include.backup.restore.work_folder import work_folder
 INDEX_MEMORY_MB = 512
 LEAST_INDEX_MEMORY_MB = 64
 KEPT_ERRORS = 3
+INDEXED = frozenset({"INDEX", "CONSTRAINT", "FK CONSTRAINT"})
+_CREATING = re.compile(r": creating (?:INDEX|CONSTRAINT|FK CONSTRAINT) ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +81,13 @@ def restore(
     RestoreDiffersError when it was loaded and differs; the database is then kept for whoever looks into it.
     """
     request, manifest = plan.request, plan.request.manifest
-    raw = 0 if plan.tools.major >= ZSTD_SINCE else manifest.uncompressed_bytes
     work = _Restore(plan, runner, log, progress)
-    with work_folder(work_root, needed_bytes=manifest.archive.size + raw) as folder:
-        with _removed_on_failure(plan, log):
-            work.load(folder)
-        compared = work.compare(folder) if request.compare else None
+    # Whatever is no table lies on disk for a while; for an old pg_restore also unpacked.
+    others = [member for member in manifest.members if member.table_data is None]
+    needed = sum(member.stored_length + member.length for member in others)
+    with work_folder(work_root, needed_bytes=needed) as folder, _removed_on_failure(plan, log):
+        work.load(folder)
+    compared = work.compare() if request.compare else None
     return RestoreReport(
         backup_id=manifest.backup_id,
         target=request.target.describe(),
@@ -130,24 +135,27 @@ class _Restore:
     refused_properties: tuple[str, ...] = ()
 
     def load(self, folder: Path) -> None:
-        """Fetch the archive and load it; the objects are made while the data is still on its way."""
+        """Make the objects, load the rows, make indexes and constraints; what is no table is fetched meanwhile."""
         request = self.plan.request
-        with self._timed("fetch"):
-            self._fetch(folder / "archive", folder / "objects")
-        manifest = request.manifest
-        self.progress.phase("loading", manifest.rows, "rows")
-        watch = LoadWatch(request.target.endpoint, manifest, self.progress)
-        with self._timed("load"), watch.watching():
-            dump = folder / "archive" / "dump"
-            self._pg_restore(dump, "--section=data", "--section=post-data", "--verbose", on_line=watch.line)
+        toc = member_path(folder, TOC_MEMBER)
+        toc.parent.mkdir(mode=0o700)
+        toc.write_bytes(self.plan.toc_bytes)
+        with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
+            fetch = pool.submit(self._fetch_others, folder)
+            with self._timed("objects"):
+                self._pg_restore(toc.parent, "--section=pre-data", jobs=1)
+            with self._timed("rows"):
+                self._rows(toc.parent, fetch)
+        with self._timed("indexes"):
+            self._indexes(toc.parent)
         if request.create:
-            self.refused_properties = request.target.set_properties(self.plan.toc, manifest)
+            self.refused_properties = request.target.set_properties(self.plan.toc, request.manifest)
             for text in self.refused_properties:
                 self.log.warning("not restored: %s", text)
         with self._timed("analyze"):
             request.target.analyze()
 
-    def compare(self, folder: Path) -> Comparison:
+    def compare(self) -> Comparison:
         """Compare what was loaded; raises RestoreDiffersError naming what differs."""
         request = self.plan.request
         self.progress.phase("comparing", request.manifest.rows, "rows")
@@ -155,7 +163,7 @@ class _Restore:
             target=request.target,
             manifest=request.manifest,
             toc=self.plan.toc,
-            folder=folder / "archive",
+            reader=self._reader(),
             tools=self.plan.tools,
             jobs=request.jobs,
         )
@@ -168,33 +176,50 @@ class _Restore:
             )
         return compared
 
-    def _fetch(self, archive: Path, objects: Path) -> None:
+    def _rows(self, dump: Path, fetch: Future[None]) -> None:
         manifest = self.plan.request.manifest
-        toc = objects / TOC_MEMBER
-        toc.parent.mkdir(mode=0o700, parents=True)
-        toc.write_bytes(self.plan.toc_bytes)
-        self.progress.phase("fetching", manifest.archive.size, "bytes")
+        self.progress.phase("loading", manifest.rows, "rows")
+        tables = TableLoader(
+            reader=self._reader(),
+            target=self.plan.request.target,
+            manifest=manifest,
+            toc=self.plan.toc,
+            jobs=self.plan.request.jobs,
+            counter=Counter(self.progress),
+        )
+        with tables.loading() as loaded:
+            fetch.result()
+            other = dump.parent / "other.list"
+            entries = (entry for entry in self.plan.toc.entries if not entry.is_table_data)
+            other.write_text("".join(f"{entry.dump_id};\n" for entry in entries))
+            self._pg_restore(dump, "--section=data", f"--use-list={other}", jobs=1)
+            loaded.result()
+        self.log.info("%d rows loaded, every member's hash as recorded", manifest.rows)
+
+    def _indexes(self, dump: Path) -> None:
+        indexes = [entry for entry in self.plan.toc.entries if entry.desc in INDEXED]
+        self.progress.phase("indexing", len(indexes), "objects")
         counter = Counter(self.progress)
-        given_up = threading.Event()
 
-        def fetched(count: int) -> None:
-            if given_up.is_set():
-                raise CommandKilledError("the fetch was ended, as the objects could not be made")
-            counter.add(count)
+        def line(text: str) -> None:
+            if _CREATING.search(text):
+                counter.add(1)
 
-        reader = ArchiveReader(self.plan.request.store, manifest)
-        with ThreadPoolExecutor(1, thread_name_prefix="archive") as pool:
-            fetch = pool.submit(reader.fetch_all, archive, progress=fetched)
-            try:
-                with self._timed("objects"):
-                    self._pg_restore(toc.parent, "--section=pre-data", jobs=1)
-                fetch.result()
-            except BaseException:
-                given_up.set()
-                raise
+        self._pg_restore(dump, "--section=post-data", "--verbose", on_line=line)
+
+    def _fetch_others(self, folder: Path) -> None:
+        """Fetch what pg_restore needs as files: large objects and their lists."""
+        names = [member.name for member in self._others() if member.name.startswith("dump/")]
+        self._reader().fetch(names, folder)
         if self.plan.tools.major < ZSTD_SINCE:
-            unpack_for_old_pg_restore(archive / "dump")
-        self.log.info("%d bytes fetched, every hash as recorded", manifest.archive.size)
+            unpack_for_old_pg_restore(folder / "dump")
+
+    def _others(self) -> list[Member]:
+        members = self.plan.request.manifest.members
+        return [member for member in members if member.table_data is None and member.name != TOC_MEMBER]
+
+    def _reader(self) -> ArchiveReader:
+        return ArchiveReader(self.plan.request.store, self.plan.request.manifest)
 
     def _pg_restore(
         self, dump: Path, *options: str, jobs: int | None = None, on_line: Callable[[str], None] | None = None
