@@ -67,6 +67,7 @@ class Service:
             )
         identity = identify(child.pid)
         if identity is None:
+            child.wait()
             raise ServiceFailedError(f"{self.program.name} ended at once; {self.log_tail()}")
         write_private(self._pid_file, json.dumps(identity.to_json()) + "\n")
         # Reaped here: as a zombie it would look like a process that does not stop.

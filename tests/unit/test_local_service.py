@@ -130,10 +130,14 @@ def test_a_damaged_pid_file_stops_nothing_and_is_removed(layout: Layout, content
 
 def test_a_service_that_ends_is_reported_with_the_end_of_its_log(layout: Layout) -> None:
     part = service(layout, "echo cannot bind the port; exit 3")
-    part.start()
-    assert wait_until(lambda: not part.running(), 10)
-    with pytest.raises(ServiceFailedError, match="cannot bind the port"):
+
+    def start_and_look() -> None:
+        part.start()
+        assert wait_until(lambda: not part.running(), 10)
         part.require_running()
+
+    with pytest.raises(ServiceFailedError, match="cannot bind the port"):
+        start_and_look()
 
 
 def test_secrets_are_in_no_argument_and_the_pid_file_is_private(layout: Layout) -> None:
