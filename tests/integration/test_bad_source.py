@@ -77,6 +77,11 @@ def test_a_wrong_password(make_context: ContextMaker, nothing_stored: list[StepC
     refused(ctx, SourceLoginError, "correct user, password or database name")
 
 
+def test_a_role_that_may_not_log_in(make_context: ContextMaker, stack: Stack) -> None:
+    with changed(stack, "ALTER ROLE pulse_backup NOLOGIN", "ALTER ROLE pulse_backup LOGIN"):
+        refused(make_context(), SourceLoginError, "not permitted to log in")
+
+
 def test_a_database_that_does_not_exist(make_context: ContextMaker) -> None:
     ctx = make_context(database=replace(make_context.database, dbname="no'such; DROP TABLE x"))
     refused(ctx, SourceLoginError, "does not exist")
