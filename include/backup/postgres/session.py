@@ -133,7 +133,9 @@ _CAUSES: tuple[tuple[re.Pattern[str], type[SourceError], str], ...] = (
         "check sslmode and sslrootcert of the connection, and the date of the server's certificate",
     ),
     (
-        re.compile(r"password|authentication|pg_hba|not permitted to log in|role .* does not exist|database .* does not exist|Tenant or user"),
+        re.compile(
+            r"password|authentication|pg_hba|not permitted to log in|(?:role|database) .* does not exist|Tenant or user"
+        ),
         SourceLoginError,
         "correct user, password or database name in the connection",
     ),
