@@ -34,9 +34,10 @@ class Site:
         return cls(connection=replace(connection, user=user, password=Secret(password)))
 
     @contextmanager
-    def session(self, dbname: str) -> Iterator[psycopg.Connection]:
-        """Open a session of the superuser in autocommit."""
-        parameters = {**self.connection.libpq_parameters(), "dbname": dbname}
+    def session(self, dbname: str, *, obedient: bool = False) -> Iterator[psycopg.Connection]:
+        """Open a session of the superuser in autocommit; hindering settings hinder only an ``obedient`` one."""
+        options = {} if obedient else {"options": "-c default_transaction_read_only=off -c statement_timeout=0"}
+        parameters = {**self.connection.libpq_parameters(), "dbname": dbname, **options}
         with psycopg.connect(**parameters, password=str(self.connection.password), autocommit=True) as connection:
             yield connection
 

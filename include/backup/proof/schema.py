@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from include.backup.postgres.script import split_statements
 from include.backup.postgres.toc import Toc, TocEntry, parse_setval
 from include.backup.proof.masking import first_difference
 from include.backup.proof.record import Difference
@@ -119,7 +120,11 @@ def _shapes(toc: Toc, *, skipped: Collection[int], locale_replaced: bool) -> Ite
 
 
 def _shape(entry: TocEntry) -> _Shape:
-    definition = _sorted_grants(entry.definition) if entry.desc in GRANTS else entry.definition
+    definition = entry.definition
+    if entry.desc in GRANTS:
+        definition = _sorted_grants(definition)
+    elif entry.desc == "DATABASE PROPERTIES":  # pg_dump reads the settings of roles in no order
+        definition = "".join(f"{statement};\n" for statement in sorted(split_statements(definition)))
     return _Shape(entry.desc, entry.namespace, entry.tag, entry.owner, definition)
 
 
