@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -83,6 +83,29 @@ class ArchiveReader:
     def stored(self, member: Member) -> Iterator[bytes]:
         """Yield a member's bytes as stored, read by range."""
         return self._store.read(self._manifest.archive.key, member.offset, member.stored_length)
+
+    def stored_run(self, members: Sequence[Member]) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        """Yield members that follow each other in the archive with their bytes, all read by one request.
+
+        Each one's bytes are to be taken before the next member.
+        """
+        first, last = members[0], members[-1]
+        length = last.offset + last.stored_length - first.offset
+        chunks = self._store.read(self._manifest.archive.key, first.offset, length)
+        position, rest = first.offset, b""
+
+        def until(end: int) -> Iterator[bytes]:
+            nonlocal position, rest
+            while position < end:
+                chunk = rest or next(chunks)
+                piece, rest = chunk[: end - position], chunk[end - position :]
+                position += len(piece)
+                yield piece
+
+        for member in members:
+            for _ in until(member.offset):
+                pass
+            yield member, until(member.offset + member.stored_length)
 
     def content(self, member: Member) -> Iterator[bytes]:
         """Yield a member's content, read by range and uncompressed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ from include.backup.postgres.toc import Toc, parse_copy
 from include.backup.restore.progress import Counter
 from include.backup.restore.target import Target
 
+SMALL_BYTES = 1 << 20
+RUN_BYTES = 8 << 20
 _PLAIN_TABLES = (
     "SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_catalog.pg_class c"
     " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"
@@ -37,6 +39,8 @@ class _GivenUpError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
+    """One table; ``freeze`` says that this restore made it, so that it may be emptied first."""
+
     member: Member
     table: TableData
     freeze: bool
@@ -81,7 +85,7 @@ class TableLoader:
     def _all(self) -> None:
         try:
             with ThreadPoolExecutor(self.jobs, thread_name_prefix="table") as pool:
-                futures = [pool.submit(self._one, task) for task in self._tasks()]
+                futures = [pool.submit(self._run, run) for run in side_by_side(self._tasks())]
                 done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
                 if waiting:
                     self._stop()
@@ -96,29 +100,32 @@ class TableLoader:
             session.cancel_safe(timeout=5.0)
 
     def _tasks(self) -> list[_Task]:
-        """Return the largest first: nothing else decides how long all of them take."""
         made = {entry.dump_id for entry in self.toc.entries if entry.desc == "TABLE"}
         own = {entry.dump_id for entry in self.toc.table_data if made & set(entry.dependencies)}
         with connect(self.target.endpoint, settings={}) as session:
             plain = {str(row["name"]) for row in session.execute(_PLAIN_TABLES).fetchall()}
-        tasks = [
+        return [
             _Task(
                 member=member,
                 table=member.table_data,
-                freeze=member.table_data.dump_id in own
-                and parse_copy(member.table_data.copy_statement).relation in plain,
+                freeze=member.table_data.dump_id in own and _relation(member.table_data) in plain,
             )
             for member in self.manifest.members
             if member.table_data is not None
         ]
-        return sorted(tasks, key=lambda task: -task.member.length)
 
-    def _one(self, task: _Task) -> None:
+    def _run(self, tasks: Sequence[_Task]) -> None:
+        """Load tables that lie side by side in the archive."""
+        by_name = {task.member.name: task for task in tasks}
+        for member, stored in self.reader.stored_run([task.member for task in tasks]):
+            self._one(by_name[member.name], stored)
+
+    def _one(self, task: _Task, stored: Iterator[bytes]) -> None:
         session = self._session()
         name = f"{task.table.schema}.{task.table.table}"
         try:
             with session.transaction():
-                rows = self._copy(session, task)
+                rows = self._copy(session, task, stored)
                 if rows != task.table.rows:
                     raise RestoreError(f"{name} took {rows} rows and the backup has {task.table.rows}; look why")
         except psycopg.Error as error:
@@ -128,12 +135,12 @@ class TableLoader:
             said = error.diag.message_primary or " ".join(str(error).split())
             raise RestoreError(f"{self.manifest.backup_id} does not restore: {name}: {said}") from error
 
-    def _copy(self, session: psycopg.Connection[dict[str, Any]], task: _Task) -> int:
+    def _copy(self, session: psycopg.Connection[dict[str, Any]], task: _Task, stored: Iterator[bytes]) -> int:
         """Copy one member. A table that this restore made is emptied in the same transaction: then its rows can
         be written as frozen, which spares every later reader a write.
         """
-        stored = hashlib.sha256()
-        content = uncompressed(self._passing(task.member, stored), task.member.compression, name=task.member.name)
+        digest = hashlib.sha256()
+        content = uncompressed(self._passing(stored, digest), task.member.compression, name=task.member.name)
         if task.freeze:
             session.execute(task.truncation())
         cursor = session.cursor()
@@ -141,15 +148,15 @@ class TableLoader:
             for chunk in without_trailer(content, name=task.member.name):
                 copy.write(chunk)
                 self.counter.add(chunk.count(b"\n"))
-            if stored.hexdigest() != task.member.stored_sha256:
+            if digest.hexdigest() != task.member.stored_sha256:
                 raise MemberHashError(
                     f"member {task.member.name} of {self.manifest.backup_id} is damaged: its SHA-256 is "
-                    f"{stored.hexdigest()}, the manifest says {task.member.stored_sha256}; use another backup"
+                    f"{digest.hexdigest()}, the manifest says {task.member.stored_sha256}; use another backup"
                 )
         return cursor.rowcount
 
-    def _passing(self, member: Member, digest: Any) -> Iterator[bytes]:
-        for chunk in self.reader.stored(member):
+    def _passing(self, stored: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+        for chunk in stored:
             if self._given_up.is_set():
                 raise _GivenUpError
             digest.update(chunk)
@@ -172,6 +179,28 @@ class TableLoader:
             self._local.session = session
             self._sessions.append(session)
         return session
+
+
+def side_by_side(tasks: Sequence[_Task]) -> list[list[_Task]]:
+    """Return tables in runs that one request reads, the largest run first: nothing else decides how long all take.
+
+    A store takes its time for each request, and most tables of most databases are small.
+    """
+    runs: list[list[_Task]] = []
+    for task in sorted(tasks, key=lambda task: task.member.offset):
+        if not runs or not _fits(runs[-1], task):
+            runs.append([])
+        runs[-1].append(task)
+    return sorted(runs, key=lambda run: -sum(task.member.length for task in run))
+
+
+def _fits(run: Sequence[_Task], task: _Task) -> bool:
+    last, end = run[-1].member, task.member.offset + task.member.stored_length
+    return (
+        max(last.stored_length, task.member.stored_length) <= SMALL_BYTES
+        and task.member.offset - last.offset - last.stored_length <= SMALL_BYTES
+        and end - run[0].member.offset <= RUN_BYTES
+    )
 
 
 def _relation(table: TableData) -> str:
