@@ -9,6 +9,7 @@ from include.backup.backup_id import parse_backup_id
 from include.backup.errors import (
     ArchiveWithoutManifestError,
     BackupMissingError,
+    ManifestError,
     ManifestWithoutArchiveError,
     ObjectShortError,
 )
@@ -90,14 +91,24 @@ class Catalog:
         """Return a manifest as stored; raises BackupMissingError or ArchiveWithoutManifestError."""
         return self._store.get(manifest_key(self.locate(backup_id), backup_id))
 
+    def read(self, backup_id: str) -> tuple[Manifest, bytes]:
+        """Return a manifest and its bytes, and check that it is this backup's and that the archive is whole.
+
+        Raises ManifestError, ManifestWithoutArchiveError or ObjectShortError besides what reading it raises.
+        """
+        content = self.manifest_bytes(backup_id)
+        manifest = read_manifest(content, name=backup_id)
+        if manifest.backup_id != backup_id:
+            raise ManifestError(f"the manifest of {backup_id} is that of {manifest.backup_id}; use another backup")
+        self.check_archive(manifest)
+        return manifest, content
+
     def manifest(self, backup_id: str) -> Manifest:
         """Return a backup's manifest and check that its archive is there in full length.
 
         Raises ManifestWithoutArchiveError or ObjectShortError besides what reading the manifest raises.
         """
-        manifest = read_manifest(self.manifest_bytes(backup_id), name=backup_id)
-        self.check_archive(manifest)
-        return manifest
+        return self.read(backup_id)[0]
 
     def check_archive(self, manifest: Manifest) -> ObjectInfo:
         """Return what the store says of the archive; raises when it is gone or has another size."""

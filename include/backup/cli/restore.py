@@ -11,7 +11,6 @@ from include.backup.connection_spec import ConnectionSpec
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ParameterError
 from include.backup.inventory import standing_of
-from include.backup.manifest import read_manifest
 from include.backup.restore.plan import Preview, RestoreRequest, plan_restore
 from include.backup.restore.restore import RestoreReport, default_jobs, restore
 from include.backup.restore.target import Target
@@ -48,9 +47,7 @@ def _request(session: Session) -> RestoreRequest:
     arguments = session.arguments
     target = Target(_target_connection(session), database=arguments.to_database)
     backup_id = session.backup_id
-    content = session.catalog.manifest_bytes(backup_id)
-    manifest = read_manifest(content, name=backup_id)
-    session.catalog.check_archive(manifest)
+    manifest, content = session.catalog.read(backup_id)
     proofs = session.catalog.proofs(backup_id)
     return RestoreRequest(
         store=session.store,

@@ -9,7 +9,7 @@ from typing import Any
 from include.backup.cli.output import columns, size_text
 from include.backup.cli.session import Session
 from include.backup.inventory import Standing, standing_of
-from include.backup.manifest import Manifest, read_manifest
+from include.backup.manifest import Manifest
 from include.backup.proof.record import Proof
 
 SHOWN_TABLES = 20
@@ -18,9 +18,7 @@ SHOWN_TABLES = 20
 def run(session: Session) -> int:
     """Print what a backup holds; a manifest whose archive is gone or short is an error."""
     catalog, backup_id = session.catalog, session.backup_id
-    content = catalog.manifest_bytes(backup_id)
-    manifest = read_manifest(content, name=backup_id)
-    catalog.check_archive(manifest)
+    manifest, content = catalog.read(backup_id)
     proofs = catalog.proofs(backup_id)
     standing = standing_of(content, proofs)
     document = {

@@ -12,7 +12,6 @@ from typing import Any
 
 from include.backup.catalog import Catalog, proof_prefix
 from include.backup.errors import ProofFailedError
-from include.backup.manifest import read_manifest
 from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
 from include.backup.proof.prove import ProofRequest, prove
@@ -82,9 +81,7 @@ def prove_stored(
 ) -> Proof:
     """Prove a stored backup and write the proof, passed or failed, beside it."""
     encryption = encryption_of(stored.source, stored.store)
-    content = stored.catalog.manifest_bytes(stored.backup_id)
-    manifest = read_manifest(content, name=stored.backup_id)
-    stored.catalog.check_archive(manifest)
+    manifest, content = stored.catalog.read(stored.backup_id)
     request = ProofRequest(
         store=stored.store,
         manifest=manifest,
