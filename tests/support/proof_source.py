@@ -46,16 +46,17 @@ class Site:
         """Make a database by scripts, and take it and the roles that they made away again."""
         identifier = sql.Identifier(name)
         with self.session("postgres") as connection:
-            before = _roles(connection)
+            before = made = _roles(connection)
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(identifier))
             try:
                 for script in scripts:
                     with self.session(name) as inside:
                         inside.execute(script.read_bytes() if isinstance(script, Path) else script.encode())
+                made = _roles(connection)
                 yield replace(self.connection, dbname=name)
             finally:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
-                for role in map(sql.Identifier, _roles(connection) - before):
+                for role in map(sql.Identifier, made - before):
                     connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
                     connection.execute(sql.SQL("DROP ROLE {}").format(role))
 

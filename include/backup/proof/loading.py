@@ -37,6 +37,8 @@ MAINTENANCE_DATABASE = "template1"
 SHOWN = 6
 # The lines that say what failed, and how its statement begins; those after them show the rest of it, or a row.
 _FINDING = re.compile(r"pg_restore: error: |psql:.*(?:ERROR|FATAL|error): |(?P<statement>Command was: )")
+# What PostgreSQL quotes of a row in the message itself.
+_QUOTED_VALUE = re.compile(r'(?<=: )".*"$|(?<=value )".*?"')
 OWN_LIMITS = ("No space left on device", "could not extend file", "out of memory")
 
 
@@ -255,4 +257,4 @@ class ScratchLoader:
 def _finding(line: str) -> Iterator[str]:
     match = _FINDING.match(line)
     if match is not None:
-        yield without_values(line) if match["statement"] else line
+        yield without_values(line) if match["statement"] else _QUOTED_VALUE.sub('"…"', line)
