@@ -33,6 +33,14 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
+class EndedError(BackupError):
+    """What an interrupted command says; its exit code is a shell's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = SIGNAL_BASE + number
+
+
 def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     """Return the exit code of one command."""
     try:
@@ -63,8 +71,9 @@ def _run(arguments: Namespace, environ: Mapping[str, str], output: Output) -> in
             code: int = importlib.import_module(f"include.backup.cli.{arguments.command}").run(session)
             return code
     except Interrupted as interrupt:
-        output.error(BackupError(f"ended by {interrupt}"), command=arguments.command)
-        return SIGNAL_BASE + interrupt.number
+        error = EndedError(interrupt.number)
+        output.error(error, command=arguments.command)
+        return error.exit_code
     except BackupError as error:
         _trace(output)
         output.error(error, command=arguments.command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ FORMAT_VERSION = 1
 LOGGER = "include"
 PLAIN_SECONDS = 10.0
 MASK = "***"
+# All but tab and line feed: names of objects come from databases and stores.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Output:
@@ -44,7 +47,8 @@ class Output:
     def hide(self, secret: str | None) -> None:
         """Remember a secret; it is replaced wherever it would be written."""
         if secret:
-            self._secrets.append(secret)
+            escaped = (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(str(secret))[1:-1])
+            self._secrets.extend(dict.fromkeys((str(secret), *escaped)))
 
     def result(self, command: str, document: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Write a command's result: one JSON document, or lines for a person."""
@@ -111,9 +115,10 @@ class Output:
         print(self._masked(text), file=self._stdout, flush=True)
 
     def _masked(self, text: str) -> str:
+        """Return a text without secrets, and with no character that a terminal would obey."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        return text
+        return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def error_content(error: BackupError) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from include.backup.errors import (
 )
 from include.backup.manifest import Member
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
+from include.backup.postgres.toc import Section
 from include.backup.process import Runner
 from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
@@ -38,8 +39,7 @@ from include.backup.restore.work_folder import work_folder
 INDEX_MEMORY_MB = 512
 LEAST_INDEX_MEMORY_MB = 64
 KEPT_ERRORS = 3
-INDEXED = frozenset({"INDEX", "CONSTRAINT", "FK CONSTRAINT"})
-_CREATING = re.compile(r": creating (?:INDEX|CONSTRAINT|FK CONSTRAINT) ")
+_CREATING = re.compile(r": creating [A-Z ]+ ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +197,8 @@ class _Restore:
         self.log.info("%d rows loaded, every member's hash as recorded", manifest.rows)
 
     def _indexes(self, dump: Path) -> None:
-        indexes = [entry for entry in self.plan.toc.entries if entry.desc in INDEXED]
-        self.progress.phase("indexing", len(indexes), "objects")
+        total = sum(entry.section is Section.POST_DATA for entry in self.plan.toc.entries)
+        self.progress.phase("indexing", total, "objects")
         counter = Counter(self.progress)
 
         def line(text: str) -> None:
@@ -239,7 +239,7 @@ class _Restore:
             dump=dump,
             jobs=jobs or request.jobs,
             options=("--no-tablespaces", *options),
-            settings={"synchronous_commit": "off", "maintenance_work_mem": f"{_index_memory(request.jobs)}MB"},
+            settings={"synchronous_commit": "off", "maintenance_work_mem": f"{index_memory_mb(request.jobs)}MB"},
         )
         try:
             self.runner.run(command, on_line=line)
@@ -261,5 +261,6 @@ def default_jobs() -> int:
     return os.cpu_count() or 1
 
 
-def _index_memory(jobs: int) -> int:
+def index_memory_mb(jobs: int) -> int:
+    """Return maintenance_work_mem for each of several sessions."""
     return max(LEAST_INDEX_MEMORY_MB, INDEX_MEMORY_MB // jobs)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from include.backup.errors import TocError
 from include.backup.manifest import Manifest
+from include.backup.postgres.script import split_statements
 from include.backup.postgres.toc import Toc, TocEntry
 from include.backup.proof.globals import loadable_globals, superuser_statements
 
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)'
-_TOKEN = re.compile(
-    r"""--[^\n]*                          # a comment
-      | [eE]'(?:[^'\\]|\\.|'')*'          # text with escapes
-      | '(?:[^']|'')*' | "(?:[^"]|"")*"   # text, identifier
-      | ; | [^;'"eE-]+ | .""",
-    re.VERBOSE | re.DOTALL,
-)
-_PSQL_COMMAND = re.compile(r"^\\(?:restrict|unrestrict|connect)\b.*$", re.MULTILINE)
 _ROLE = re.compile(rf"(?:CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) (?P<name>{_IDENTIFIER})")
 _MEMBERSHIP = re.compile(rf"GRANT (?P<role>{_IDENTIFIER}) TO (?P<member>{_IDENTIFIER})\b")
 _GRANTEES = re.compile(rf"\b(?:TO|FROM|FOR ROLE|AUTHORIZATION|FOR) (?P<names>{_IDENTIFIER}(?:, ?{_IDENTIFIER})*)")
@@ -51,24 +44,6 @@ class DatabaseProperties:
 
     statements: tuple[str, ...]
     left_out: tuple[str, ...]
-
-
-def split_statements(text: str) -> Iterator[str]:
-    """Yield the statements of a script of pg_dumpall, without comments and without psql's own commands.
-
-    >>> list(split_statements("-- a; b\\nSET x = 'a;b';\\nCREATE ROLE \\"c;d\\";\\n"))
-    ["SET x = 'a;b'", 'CREATE ROLE "c;d"']
-    """
-    statement = ""
-    for piece in _TOKEN.findall(_PSQL_COMMAND.sub("", text)):
-        if piece == ";":
-            if statement.strip():
-                yield statement.strip()
-            statement = ""
-        elif not piece.startswith("--"):
-            statement += piece
-    if statement.strip():
-        yield statement.strip()
 
 
 def missing_roles(globals_sql: str, *, existing: Collection[str]) -> RoleStatements:

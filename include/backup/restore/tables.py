@@ -38,7 +38,7 @@ class _GivenUpError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
+class TableTask:
     """One table; ``freeze`` says that this restore made it, so that it may be emptied first."""
 
     member: Member
@@ -99,13 +99,13 @@ class TableLoader:
         for session in list(self._sessions):
             session.cancel_safe(timeout=5.0)
 
-    def _tasks(self) -> list[_Task]:
+    def _tasks(self) -> list[TableTask]:
         made = {entry.dump_id for entry in self.toc.entries if entry.desc == "TABLE"}
         own = {entry.dump_id for entry in self.toc.table_data if made & set(entry.dependencies)}
         with connect(self.target.endpoint, settings={}) as session:
             plain = {str(row["name"]) for row in session.execute(_PLAIN_TABLES).fetchall()}
         return [
-            _Task(
+            TableTask(
                 member=member,
                 table=member.table_data,
                 freeze=member.table_data.dump_id in own and _relation(member.table_data) in plain,
@@ -114,13 +114,13 @@ class TableLoader:
             if member.table_data is not None
         ]
 
-    def _run(self, tasks: Sequence[_Task]) -> None:
+    def _run(self, tasks: Sequence[TableTask]) -> None:
         """Load tables that lie side by side in the archive."""
         by_name = {task.member.name: task for task in tasks}
         for member, stored in self.reader.stored_run([task.member for task in tasks]):
             self._one(by_name[member.name], stored)
 
-    def _one(self, task: _Task, stored: Iterator[bytes]) -> None:
+    def _one(self, task: TableTask, stored: Iterator[bytes]) -> None:
         session = self._session()
         name = f"{task.table.schema}.{task.table.table}"
         try:
@@ -135,7 +135,7 @@ class TableLoader:
             said = error.diag.message_primary or " ".join(str(error).split())
             raise RestoreError(f"{self.manifest.backup_id} does not restore: {name}: {said}") from error
 
-    def _copy(self, session: psycopg.Connection[dict[str, Any]], task: _Task, stored: Iterator[bytes]) -> int:
+    def _copy(self, session: psycopg.Connection[dict[str, Any]], task: TableTask, stored: Iterator[bytes]) -> int:
         """Copy one member. A table that this restore made is emptied in the same transaction: then its rows can
         be written as frozen, which spares every later reader a write.
         """
@@ -181,12 +181,12 @@ class TableLoader:
         return session
 
 
-def side_by_side(tasks: Sequence[_Task]) -> list[list[_Task]]:
+def side_by_side(tasks: Sequence[TableTask]) -> list[list[TableTask]]:
     """Return tables in runs that one request reads, the largest run first: nothing else decides how long all take.
 
     A store takes its time for each request, and most tables of most databases are small.
     """
-    runs: list[list[_Task]] = []
+    runs: list[list[TableTask]] = []
     for task in sorted(tasks, key=lambda task: task.member.offset):
         if not runs or not _fits(runs[-1], task):
             runs.append([])
@@ -194,7 +194,7 @@ def side_by_side(tasks: Sequence[_Task]) -> list[list[_Task]]:
     return sorted(runs, key=lambda run: -sum(task.member.length for task in run))
 
 
-def _fits(run: Sequence[_Task], task: _Task) -> bool:
+def _fits(run: Sequence[TableTask], task: TableTask) -> bool:
     last, end = run[-1].member, task.member.offset + task.member.stored_length
     return (
         max(last.stored_length, task.member.stored_length) <= SMALL_BYTES
