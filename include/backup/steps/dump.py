@@ -27,6 +27,7 @@ DATA_FOLDER = "data"
 FORMAT_VERSION = 1
 REWRITE_ATTEMPTS = 3
 PROGRESS_SECONDS = 10.0
+FULL_DISK_BYTES = 1 << 18
 _COPYING = "dumping contents of table"
 
 
@@ -161,7 +162,8 @@ def _run(ctx: StepContext, command: Command, *, on_line: Any = None) -> None:
         ctx.runner.run(command, on_line=on_line)
     except CommandError as error:
         text = str(error)
-        if "No space left on device" in text:
+        # pg_dump does not always say so: closing a compressed file may fail with "Success".
+        if "No space left on device" in text or ctx.staging.free_bytes() < FULL_DISK_BYTES:
             raise StagingFullError(
                 f"the disk of {ctx.staging.path} became full during {command.name}; free space or set "
                 "BACKUP_STAGING_DIR to a larger disk, then retry"
