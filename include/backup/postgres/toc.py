@@ -142,7 +142,7 @@ def read_toc(content: bytes) -> Toc:
     """
     try:
         return _Reader(BytesIO(content)).toc()
-    except (IndexError, ValueError, EOFError) as error:
+    except (IndexError, ValueError, EOFError, OverflowError) as error:
         raise TocError(f"toc.dat cannot be read ({error}); the dump is damaged, use another backup") from error
 
 
