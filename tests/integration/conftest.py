@@ -1,0 +1,52 @@
+"""The stack with Airflow that the tests of runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.airflow_stack import NOWHERE_SLACK, AirflowStack, SmallSource, running_stack
+
+BROKEN = "broken"
+# Rows that do not compress, so that the archive has three parts.
+RANDOM_ROWS = """
+CREATE TABLE public.blobs AS SELECT n AS id,
+  (SELECT string_agg(uuid_send(gen_random_uuid()), '') FROM generate_series(1, 4096) m WHERE m + n > 0) AS data
+  FROM generate_series(1, 190) n
+"""
+# One row whose constraint takes its time to check, also when it is restored.
+SLOW_ROW = """
+CREATE FUNCTION public.slow(id int) RETURNS boolean LANGUAGE sql AS 'SELECT id <> 1 OR pg_sleep(4)::text = ''''';
+CREATE TABLE public.slow_to_load (id int CHECK (public.slow(id)));
+INSERT INTO public.slow_to_load VALUES (2), (1)
+"""
+SOURCES = (
+    SmallSource(name="shop"),
+    SmallSource(name="orders"),
+    SmallSource(name="unheard", slack=NOWHERE_SLACK),
+    SmallSource(name="fail_preflight", bucket="no-such-bucket", retries=2),
+    SmallSource(name="fail_dump", lock_timeout_seconds=1),
+    SmallSource(name="fail_compress"),
+    SmallSource(name="fail_upload"),
+    SmallSource(name="fail_verify"),
+    SmallSource(name="fail_prepare_scratch", prove="in_chain"),
+    SmallSource(name="fail_restore_test", prove="in_chain"),
+    SmallSource(name="fail_close_staging"),
+    SmallSource(name="kill_dump", retries=1),
+    SmallSource(name="kill_compress", retries=1),
+    SmallSource(name="kill_upload", retries=1, part_size_mib=5, extra_sql=RANDOM_ROWS),
+    SmallSource(name="kill_restore_test", retries=1, prove="in_chain", extra_sql=SLOW_ROW),
+    SmallSource(name="kill_task", retries=1),
+    SmallSource(name="mark_dump", retries=1),
+    SmallSource(name="outage_long", retries=1),
+    SmallSource(name="outage_short", retries=1),
+)
+
+
+@pytest.fixture(scope="session")
+def airflow_stack(state_dir: Path) -> Iterator[AirflowStack]:
+    """Airflow with the shipped source, many small ones, and one that the policy's checks refuse."""
+    with running_stack(state_dir / "air", SOURCES, broken=BROKEN) as running:
+        yield running

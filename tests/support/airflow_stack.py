@@ -1,0 +1,389 @@
+"""One embedded stack with Airflow, and many small sources in it: each test spoils only its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+import yaml
+from botocore.config import Config
+from psycopg import sql
+
+from include.backup.policy import SHIPPED_POLICY
+from include.backup.postgres.account import stand_in
+from include.backup.postgres.lock import lock_key
+from include.backup.postgres.server import PostgresServer, ServerSpec, runtime_dir, source_user
+from include.backup.postgres.tools import find_tools
+from include.backup.settings import SHIPPED_SETTINGS
+from include.backup.staging import Staging
+from include.local.airflow import Airflow, now
+from include.local.airflow_api import AirflowApi
+from include.local.credentials import load_credentials
+from include.local.layout import HOST
+from include.local.ports import free_port_base
+from include.local.processes import processes_naming, session_members, signal_all
+from include.local.s3 import BUCKET, REGION
+from include.local.service import Service
+from include.local.stack import SOURCE_CONNECTION, Stack
+from tests.support.airflow_runs import AirflowRun, start
+from tests.support.holding_store import HoldingStore
+
+SAMPLE_MB = 12
+METADATA_PASSWORD = "metadata-of-tests"
+NOWHERE_SLACK = "nowhere_slack"
+TEMPLATE = "small"
+TEMPLATE_SQL = """
+CREATE TABLE public.customers (id int PRIMARY KEY, name text NOT NULL, born date);
+INSERT INTO public.customers SELECT n, 'customer ' || n, date '1970-01-01' + n FROM generate_series(1, 500) n;
+CREATE TABLE public.orders (
+  id bigint GENERATED ALWAYS AS IDENTITY, customer int REFERENCES public.customers, note text
+);
+INSERT INTO public.orders (customer, note) SELECT 1 + n % 500, md5(n::text) FROM generate_series(1, 5000) n;
+"""
+IMPATIENT = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
+}
+ENVIRONMENT = {
+    "AIRFLOW__CORE__PARALLELISM": "8",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallSource:
+    """A source of the policy with a database and a store connection of its own."""
+
+    name: str
+    retries: int = 0
+    bucket: str = BUCKET
+    slack: str = "pulse_slack"
+    lock_timeout_seconds: int = 300
+    prove: str = "after"
+    part_size_mib: int = 16
+    extra_sql: str = ""
+
+    def policy(self) -> dict[str, Any]:
+        """Return its part of the policy: nothing is scheduled."""
+        return {
+            "connection": f"{self.name}_db",
+            "retries": self.retries,
+            "lock_timeout_seconds": self.lock_timeout_seconds,
+            "store": {
+                "connection": f"{self.name}_s3",
+                "bucket": self.bucket,
+                "part_size_mib": self.part_size_mib,
+                "encryption": {"sse": "aws:kms", "kms_key_id": "alias/pulse-backups"},
+            },
+            "slack": {"connection": self.slack},
+            "tiers": {
+                "daily": {"schedule": None, "keep": "7 days", "prefix": "daily/", "prove": self.prove},
+                "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
+            },
+        }
+
+
+def write_policy(path: Path, sources: Iterable[SmallSource], *, broken: str) -> None:
+    """Write the shipped policy with more sources in it, one of which is not acceptable; retries come soon."""
+    policy = yaml.safe_load(SHIPPED_POLICY.read_text())
+    policy["defaults"]["retry_delay_seconds"] = 1
+    policy["sources"].update({source.name: source.policy() for source in sources})
+    policy["sources"][broken] = SmallSource(name=broken).policy()
+    policy["sources"][broken]["tiers"]["daily"]["keep"] = "7 hours"
+    path.write_text(json.dumps(policy, indent=1))
+
+
+def write_settings(path: Path) -> None:
+    """Write the shipped settings with room for several runs at a time."""
+    settings = yaml.safe_load(SHIPPED_SETTINGS.read_text())
+    for pool in settings["airflow"]["pools"]:
+        pool["pool_slot"] = 8
+    path.write_text(json.dumps(settings, indent=1))
+
+
+@dataclass(kw_only=True)
+class AirflowStack:
+    """A running stack, and what tests do with it."""
+
+    stack: Stack
+    sources: Mapping[str, SmallSource]
+    broken: str
+    environment: dict[str, str]
+    stores: dict[str, HoldingStore] = field(default_factory=dict)
+
+    @cached_property
+    def api(self) -> AirflowApi:
+        return self.stack.api()
+
+    def run(self, dag_id: str, conf: Mapping[str, object] | None = None) -> AirflowRun:
+        """Start a run."""
+        return start(self.api, dag_id, conf)
+
+    def daily(self, source: str) -> AirflowRun:
+        return self.run(f"{source}.daily_backup")
+
+    # --- the source ----------------------------------------------------------------------------------
+
+    def conninfo(self, source: str) -> str:
+        """Return how the superuser reaches a source's database."""
+        return self.stack.source.superuser_conninfo(source)
+
+    @contextmanager
+    def locked_table(self, source: str, table: str = "public.orders") -> Iterator[None]:
+        """Hold a table as a long ALTER does."""
+        with psycopg.connect(self.conninfo(source)) as connection:
+            connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+
+    def advisory_locks(self, source: str) -> list[tuple[bool, int]]:
+        """Return who holds (True) or waits for (False) the source's lock, by backend."""
+        with psycopg.connect(self.conninfo(source)) as connection:
+            return connection.execute(
+                "SELECT granted, pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+                " AND (classid::bigint << 32 | objid::bigint) = %s ORDER BY granted DESC",
+                (lock_key(source),),
+            ).fetchall()
+
+    def waiting(self, source: str) -> bool:
+        """Tell whether a backup waits for the lock of a table."""
+        return ("Lock", "relation") in self.backup_sessions(source)
+
+    def backup_sessions(self, source: str) -> list[tuple[str | None, str | None]]:
+        """Return what each session of backups in the source's database waits for."""
+        with psycopg.connect(self.conninfo(source)) as connection:
+            return connection.execute(
+                "SELECT wait_event_type, wait_event FROM pg_stat_activity"
+                " WHERE datname = %s AND usename = 'pulse_backup'",
+                (source,),
+            ).fetchall()
+
+    # --- the store -----------------------------------------------------------------------------------
+
+    @cached_property
+    def s3(self) -> Any:
+        """The store's owner."""
+        credentials = load_credentials(self.stack.layout.credentials)
+        session = boto3.Session(credentials.store_root_key, credentials.store_root_secret, region_name=REGION)
+        config = Config(s3={"addressing_style": "path"}, proxies={})
+        return session.client("s3", endpoint_url=self.stack.store.url, verify=str(self.stack.layout.ca), config=config)
+
+    def keys(self, run: AirflowRun) -> list[str]:
+        """Return the objects of every backup that the run's source has in the run's tier."""
+        prefix = f"{run.tier}/{run.source}_{run.tier}_"
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
+        return sorted(item["Key"] for item in found)
+
+    def expected_keys(self, run: AirflowRun) -> list[str]:
+        """Return the two objects of this run's backup."""
+        return [f"{run.tier}/{run.backup_id}{end}" for end in (".manifest.json", ".tar")]
+
+    def versions(self, key: str) -> int:
+        """Return how often an object was written: the bucket keeps every version."""
+        found = self.s3.list_object_versions(Bucket=BUCKET, Prefix=key)
+        return len(found.get("Versions", [])) + len(found.get("DeleteMarkers", []))
+
+    def manifest(self, run: AirflowRun) -> dict[str, Any]:
+        body = self.s3.get_object(Bucket=BUCKET, Key=self.expected_keys(run)[0])["Body"].read()
+        manifest: dict[str, Any] = json.loads(body)
+        return manifest
+
+    def proofs(self, run: AirflowRun) -> list[dict[str, Any]]:
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"proofs/{run.backup_id}/").get("Contents", [])
+        bodies = [self.s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read() for item in found]
+        return [json.loads(body) for body in bodies]
+
+    def unfinished_uploads(self, run: AirflowRun) -> list[str]:
+        prefix = f"{run.tier}/{run.source}_"
+        found = self.s3.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix).get("Uploads", [])
+        return [item["Key"] for item in found]
+
+    # --- this machine --------------------------------------------------------------------------------
+
+    def staging(self, run: AirflowRun) -> Staging:
+        return Staging(self.stack.layout.staging, run.backup_id)
+
+    def staged(self, source: str) -> list[str]:
+        """Return the names of a source's staging folders."""
+        return [path.name for path in self.stack.layout.staging.glob(f"{source}_*")]
+
+    def scratch_leftovers(self) -> list[str]:
+        """Return scratch folders and processes that work in one."""
+        folders = [str(path) for base in self._scratch_roots() for path in base.glob("*scratch-*")]
+        return [*folders, *self.scratch_processes()]
+
+    def scratch_processes(self) -> list[str]:
+        """Return the commands that work in a scratch folder."""
+        found = [each for base in self._scratch_roots() for each in processes_naming(base)]
+        return [command for pid, command in found if f"{self.stack.layout.scratch}" not in _environment(pid)]
+
+    def _scratch_roots(self) -> tuple[Path, Path]:
+        root = self.stack.layout.scratch
+        return (root, stand_in(root))
+
+    # --- people --------------------------------------------------------------------------------------
+
+    def messages(self, run: AirflowRun) -> list[str]:
+        """Return the texts that Slack got about a run."""
+        texts = [str(entry["message"]) for entry in self.stack.slack.messages()]
+        backup_id = run.backup_id
+        return [text for text in texts if backup_id in text]
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """Return every secret of the stack by name."""
+        credentials = load_credentials(self.stack.layout.credentials)
+        names = [name for name in credentials.__dataclass_fields__ if not name.endswith("_key")]
+        found = {name: getattr(credentials, name) for name in names}
+        return {**found, "fernet": credentials.airflow_fernet_key, "slack": credentials.slack_token.rpartition("/")[2]}
+
+    # --- Airflow's own processes ---------------------------------------------------------------------
+
+    def service(self, component: str) -> Service:
+        """Return one of Airflow's services with the settings that it would be started with now."""
+        airflow = Airflow(self.stack.layout, extra=self.environment)
+        (found,) = [each for each in airflow.services() if each.program.name == f"airflow-{component}"]
+        return found
+
+    def wait_until_healthy(self, since: Any) -> None:
+        Airflow(self.stack.layout, extra=self.environment).wait(since)
+
+    def kill_airflow(self) -> None:
+        """Kill Airflow's processes, which take their time to end otherwise."""
+        for service in Airflow(self.stack.layout).services():
+            leader = service.identity()
+            if leader is not None:
+                signal_all(session_members(leader), signal.SIGKILL)
+
+    def become_impatient(self) -> None:
+        """Let the scheduler give up a task that has been silent for some seconds, not minutes."""
+        since = now()
+        self.service("scheduler").stop()
+        self.environment |= IMPATIENT
+        self.service("scheduler").start()
+        self.wait_until_healthy(since)
+
+
+def _environment(pid: int) -> str:
+    """Return a process's environment: those that were told where scratch servers go are none themselves."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def metadata_database(folder: Path) -> Iterator[dict[str, str]]:
+    """Run a PostgreSQL for Airflow's own database; yield the settings that name it.
+
+    SQLite takes no two writers: with several runs at a time "database is locked" ends the scheduler.
+    """
+    user, port = source_user(), free_port_base()
+    folder.mkdir()
+    base = runtime_dir(folder, user)
+    server = PostgresServer(
+        ServerSpec(
+            tools=find_tools(17, server=True),
+            data=base / "data",
+            socket_dir=base / "s",
+            superuser="airflow",
+            password=METADATA_PASSWORD,
+            port=port,
+            listen=(HOST,),
+            user=user,
+            settings={"fsync": "off"},
+            hba=("host all all 127.0.0.1/32 scram-sha-256", "local all all scram-sha-256"),
+        )
+    )
+    server.start()
+    try:
+        url = f"postgresql+psycopg2://airflow:{METADATA_PASSWORD}@{HOST}:{port}/postgres"
+        yield {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
+    finally:
+        server.stop()
+        if base != folder:
+            shutil.rmtree(base)
+
+
+@contextmanager
+def running_stack(folder: Path, sources: Iterable[SmallSource], *, broken: str) -> Iterator[AirflowStack]:
+    """Run the stack with these sources beside the shipped one."""
+    listed = {source.name: source for source in sources}
+    folder.mkdir(parents=True)
+    write_policy(folder / "policy.yaml", listed.values(), broken=broken)
+    write_settings(folder / "settings.yaml")
+    environment = {**ENVIRONMENT, "BACKUP_POLICY": str(folder / "policy.yaml")}
+    with ExitStack() as cleanup:
+        environment |= cleanup.enter_context(metadata_database(folder / "metadata"))
+        stack = Stack(
+            free_port_base(), folder / "stack", settings_file=folder / "settings.yaml", extra_environment=environment
+        )
+        cleanup.callback(stack.remove)
+        stack.up(sample_mb=SAMPLE_MB)
+        lab = AirflowStack(stack=stack, sources=listed, broken=broken, environment=environment)
+        _make_databases(lab)
+        for source in listed.values():
+            store = HoldingStore(stack.store.url, ca_file=stack.layout.ca)
+            lab.stores[source.name] = cleanup.enter_context(store)
+            _connect(lab, source, store.url)
+        _connect_nowhere_slack(lab)
+        cleanup.callback(lab.kill_airflow)
+        yield lab
+
+
+def _make_databases(lab: AirflowStack) -> None:
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    with psycopg.connect(lab.conninfo("postgres"), autocommit=True) as session:
+        session.execute(create.format(sql.Identifier(TEMPLATE), sql.Identifier("template0")))
+        with psycopg.connect(lab.conninfo(TEMPLATE)) as small:
+            small.execute(TEMPLATE_SQL)
+        for source in lab.sources.values():
+            session.execute(create.format(sql.Identifier(source.name), sql.Identifier(TEMPLATE)))
+            if source.extra_sql:
+                with psycopg.connect(lab.conninfo(source.name)) as own:
+                    own.execute(source.extra_sql)
+
+
+def _connect(lab: AirflowStack, source: SmallSource, endpoint: str) -> None:
+    """Add the source's two connections to Airflow: those of the shipped source but for database and endpoint."""
+    shipped = lab.stack.settings().connection(SOURCE_CONNECTION)
+    store = lab.stack.store_connection()
+    lab.api.post(
+        "/connections",
+        {
+            "connection_id": f"{source.name}_db",
+            "conn_type": "postgres",
+            "host": shipped.host,
+            "port": shipped.port,
+            "schema": source.name,
+            "login": shipped.login,
+            "password": str(shipped.password),
+            "extra": json.dumps(shipped.extra),
+        },
+    )
+    lab.api.post(
+        "/connections",
+        {
+            "connection_id": f"{source.name}_s3",
+            "conn_type": "aws",
+            "login": store.access_key,
+            "password": str(store.secret_key),
+            "extra": json.dumps({"endpoint_url": endpoint, "region_name": store.region}),
+        },
+    )
+
+
+def _connect_nowhere_slack(lab: AirflowStack) -> None:
+    """Add a Slack connection that nobody answers."""
+    port = free_port_base()
+    token = load_credentials(lab.stack.layout.credentials).slack_token
+    body = {"connection_id": NOWHERE_SLACK, "conn_type": "slackwebhook"}
+    lab.api.post("/connections", {**body, "password": f"http://127.0.0.1:{port}/services/{token}"})
