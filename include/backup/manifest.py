@@ -182,8 +182,17 @@ def read_manifest(content: bytes, *, name: str) -> Manifest:
     Raises FormatVersionError, ManifestError or ArchiveError, each naming the object.
     """
     manifest = from_json(Manifest, content, format_version=FORMAT_VERSION, name=name)
+    if manifest.archive.size < 1 or manifest.archive.part_size < 1:
+        raise ArchiveError(
+            f"{name}: an archive of {manifest.archive.size} bytes, stored in parts with a size of "
+            f"{manifest.archive.part_size}, is none; the manifest is damaged"
+        )
     end = 0
+    names = set()
     for member in manifest.members:
+        if member.name in names:
+            raise ArchiveError(f"{name}: member {member.name} is there twice; the manifest is damaged")
+        names.add(member.name)
         if member.offset < end or member.stored_length < 0:
             raise ArchiveError(f"{name}: member {member.name} overlaps another; the manifest is damaged")
         end = member.offset + member.stored_length

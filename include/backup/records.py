@@ -17,9 +17,12 @@ Record = TypeVar("Record")
 
 
 def to_json(record: Any, *, format_version: int) -> bytes:
-    """Return a frozen dataclass as readable JSON, times as ISO 8601 in UTC."""
+    """Return a frozen dataclass as readable JSON, times as ISO 8601 in UTC.
+
+    Names that are not UTF-8 are held as lone surrogates, which only JSON's own escapes can carry.
+    """
     content = {"format_version": format_version, **_plain(record)}
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 def from_json(kind: type[Record], content: bytes, *, format_version: int, name: str) -> Record:
@@ -35,7 +38,7 @@ def from_json(kind: type[Record], content: bytes, *, format_version: int, name: 
     if not isinstance(data, dict) or "format_version" not in data:
         raise ManifestError(f"{name} has no format_version; it was not written by this project")
     found = data.pop("format_version")
-    if found != format_version:
+    if type(found) is not int or found != format_version:
         raise FormatVersionError(
             f"{name} has format_version {found!r} and this version reads {format_version}; "
             "use the version of this project that wrote it, or a newer one"
@@ -68,8 +71,10 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         (inner,) = (item for item in typing.get_args(kind) if item is not type(None))
         return _build(inner, value, where)
     if origin is tuple:
+        _expect(list, value)
         return tuple(_build(typing.get_args(kind)[0], item, where) for item in value)
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        _expect(dict, value)
         return {key: _build(typing.get_args(kind)[1], item, where) for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
         return _build_record(cast(type, kind), value, where)
@@ -77,11 +82,17 @@ def _build(kind: Any, value: Any, where: str) -> Any:
 
 
 def _build_record(kind: type, value: Any, where: str) -> Any:
+    _expect(dict, value)
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := set(value) - set(fields):
         raise ValueError(f"unknown fields {sorted(unknown)}")
     return kind(**{name: _build(hints[name], value[name], where) for name in fields})
+
+
+def _expect(kind: type, value: Any) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not a {'list' if kind is list else 'mapping'}")
 
 
 def _scalar(kind: Any, value: Any) -> Any:
