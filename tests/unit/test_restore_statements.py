@@ -36,7 +36,7 @@ CREATE TABLESPACE fast LOCATION '/mnt';
 
 
 def test_only_roles_that_are_missing_are_made() -> None:
-    found = missing_roles(GLOBALS, existing={"admin"})
+    found = missing_roles(GLOBALS, existing={"admin"}, promote=True)
     assert found.roles == ('Odd "one";', "anon")
     assert not any(statement.startswith(("CREATE ROLE admin", "ALTER ROLE admin")) for statement in found.statements)
     assert "GRANT anon TO admin WITH INHERIT TRUE" in found.statements
@@ -44,15 +44,17 @@ def test_only_roles_that_are_missing_are_made() -> None:
 
 
 def test_nothing_is_run_when_all_roles_are_there() -> None:
-    assert missing_roles(GLOBALS, existing={"admin", 'Odd "one";', "anon"}).statements == ()
+    assert missing_roles(GLOBALS, existing={"admin", 'Odd "one";', "anon"}, promote=True).statements == ()
 
 
-def test_a_restored_role_is_no_superuser() -> None:
-    found = missing_roles(GLOBALS, existing=())
-    assert found.demoted == ("admin",)
-    (altered,) = (text for text in found.statements if text.startswith("ALTER ROLE admin"))
+@pytest.mark.parametrize("promote", [False, True])
+def test_a_role_becomes_a_superuser_only_where_the_restoring_role_is_one(promote: bool) -> None:
+    found = missing_roles(GLOBALS, existing=(), promote=promote)
+    assert found.superusers == ("admin",)
+    altered, *promoted = (text for text in found.statements if text.startswith("ALTER ROLE admin"))
     assert " NOSUPERUSER " in altered
     assert "PASSWORD 'SCRAM-SHA-256$4096:a;b'" in altered
+    assert promoted == (["ALTER ROLE admin SUPERUSER"] if promote else [])
 
 
 def test_owners_and_grantees_are_required_and_words_of_expressions_are_not() -> None:

@@ -78,4 +78,6 @@ def _holder(connection: psycopg.Connection[dict[str, Any]], key: int) -> str:
     ).fetchone()
     if row is None:
         return "it has just ended"
+    if row["backend_start"] is None:
+        return f"pid {row['pid']}, of another role, which shows this one nothing else"
     return f"pid {row['pid']}, {row['application_name'] or 'no application name'}, since {row['backend_start']:%F %T}"

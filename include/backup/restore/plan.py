@@ -122,10 +122,10 @@ def plan_restore(request: RestoreRequest) -> RestorePlan:
     toc = read_toc(toc_bytes)
     check_contents(toc, manifest)
     tools = _tools(manifest, facts)
-    roles = missing_roles(reader.read(GLOBALS_MEMBER).decode(), existing=facts.roles)
+    roles = missing_roles(reader.read(GLOBALS_MEMBER).decode(), existing=facts.roles, promote=facts.is_superuser)
     _check_roles(request, facts, toc, roles)
     _check_extensions(facts, toc)
-    chosen = roles if request.with_roles else RoleStatements(statements=(), roles=(), demoted=())
+    chosen = roles if request.with_roles else RoleStatements(statements=(), roles=(), superusers=())
     return RestorePlan(
         request=request,
         toc=toc,
@@ -277,7 +277,8 @@ def _warnings(request: RestoreRequest, facts: TargetFacts, roles: RoleStatements
         yield f"this backup is {request.standing.value}"
     if facts.is_superuser:
         yield f"{facts.role} is a superuser: functions and constraints of the backup run with its rights while loading"
-    for name in roles.demoted:
-        yield f"the role {name} is a superuser at the source and is made without that right"
+    for name in roles.superusers:
+        becomes = "becomes one here" if facts.is_superuser else "is made without that right, which its objects may need"
+        yield f"the role {name} is a superuser at the source and {becomes}"
     if not request.create:
         yield "the existing database keeps its owner, grants and settings; --create takes those of the backup"

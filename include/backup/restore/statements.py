@@ -31,11 +31,11 @@ _PROPERTY = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleStatements:
-    """How to make the roles that a target lacks; ``demoted`` were superusers at the source."""
+    """How to make the roles that a target lacks; ``superusers`` are those that were superusers at the source."""
 
     statements: tuple[str, ...]
     roles: tuple[str, ...]
-    demoted: tuple[str, ...]
+    superusers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +46,10 @@ class DatabaseProperties:
     left_out: tuple[str, ...]
 
 
-def missing_roles(globals_sql: str, *, existing: Collection[str]) -> RoleStatements:
+def missing_roles(globals_sql: str, *, existing: Collection[str], promote: bool) -> RoleStatements:
     """Return what makes the roles that are not there yet; a role that exists keeps all it has.
 
-    No role becomes a superuser by a restore: the archive's text decides what it may do then.
+    Without ``promote`` no role becomes a superuser. Some objects can only belong to one, such as event triggers.
     """
     statements, roles = [], []
     for statement in split_statements(loadable_globals(globals_sql)):
@@ -60,10 +60,13 @@ def missing_roles(globals_sql: str, *, existing: Collection[str]) -> RoleStateme
                 roles.extend([name] if statement.startswith("CREATE") else [])
         elif (match := _MEMBERSHIP.match(statement)) and _is_new(match, existing):
             statements.append(statement)
-    superusers = {unquoted(match["name"]) for match in map(_ROLE.match, superuser_statements(globals_sql)) if match}
-    return RoleStatements(
-        statements=tuple(statements), roles=tuple(roles), demoted=tuple(name for name in roles if name in superusers)
-    )
+    superusers = []
+    for statement in superuser_statements(globals_sql):
+        match = _ROLE.match(statement)
+        if match and unquoted(match["name"]) in roles:
+            superusers.append(unquoted(match["name"]))
+            statements.extend([statement] if promote else [])
+    return RoleStatements(statements=tuple(statements), roles=tuple(roles), superusers=tuple(superusers))
 
 
 def required_roles(toc: Toc, manifest: Manifest) -> frozenset[str]:
