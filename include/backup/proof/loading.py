@@ -8,9 +8,8 @@ become one; ``makers`` says what is left for the superuser.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +29,11 @@ from include.backup.process import Command, Runner
 from include.backup.proof.gaps import Gaps, find_gaps
 from include.backup.proof.globals import guarded_globals, released_statements
 from include.backup.proof.makers import Makers, ServerLimits, assign_makers, is_property, owner_statements
-from include.backup.proof.masking import without_values
+from include.backup.proof.masking import findings
 from include.backup.proof.scratch import ScratchRole, ScratchServer
 
 MAINTENANCE_DATABASE = "template1"
 SHOWN = 6
-# The lines that say what failed, and how its statement begins; those after them show the rest of it, or a row.
-_FINDING = re.compile(r"pg_restore: error: |psql:.*(?:ERROR|FATAL|error): |(?P<statement>Command was: )")
-# What PostgreSQL quotes of a row in the message itself.
-_QUOTED_VALUE = re.compile(r'(?<=: )".*"$|(?<=value )".*?"')
 OWN_LIMITS = ("No space left on device", "could not extend file", "out of memory")
 
 
@@ -243,7 +238,7 @@ class ScratchLoader:
         """
         said: list[str] = []
         try:
-            self._runner.run(command, on_line=lambda line: said.extend(_finding(line)))
+            self._runner.run(command, on_line=lambda line: said.extend(findings(line)))
         except CommandKilledError:
             raise
         except CommandError as error:
@@ -252,9 +247,3 @@ class ScratchLoader:
                     "the scratch server ran out of space; free space or set BACKUP_SCRATCH_DIR, then retry"
                 ) from None
             raise RestoreError(f"{finding}: {'; '.join(said[-SHOWN:]) or f'{command.name} failed'}") from None
-
-
-def _finding(line: str) -> Iterator[str]:
-    match = _FINDING.match(line)
-    if match is not None:
-        yield without_values(line) if match["statement"] else _QUOTED_VALUE.sub('"…"', line)

@@ -7,6 +7,7 @@ Findings go into proofs, logs and messages.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 _VALUE = re.compile(
     r"""[eE]'(?:[^'\\]|\\.|'')*'            # text with escapes
@@ -17,6 +18,9 @@ _VALUE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_FINDING = re.compile(r"pg_restore: error: |psql:.*(?:ERROR|FATAL|error): |(?P<statement>Command was: )")
+_QUOTED_VALUE = re.compile(r'(?<=: )".*"$|(?<=value )".*?"')
+
 
 def without_values(definition: str) -> str:
     """Return SQL with every text constant and function body replaced.
@@ -25,6 +29,25 @@ def without_values(definition: str) -> str:
     "OPTIONS (user '…', password '…')"
     """
     return _VALUE.sub(_shown, definition)
+
+
+def without_row(message: str) -> str:
+    """Return a message of PostgreSQL's without the value that it quotes of a row.
+
+    >>> without_row('invalid input syntax for type integer: "secret"')
+    'invalid input syntax for type integer: "…"'
+    """
+    return _QUOTED_VALUE.sub('"…"', message)
+
+
+def findings(line: str) -> Iterator[str]:
+    """Yield a line of pg_restore's or psql's if it says what failed, or how the failed statement begins.
+
+    Those after them show the rest of the statement, or a row.
+    """
+    match = _FINDING.match(line)
+    if match is not None:
+        yield without_values(line) if match["statement"] else without_row(line)
 
 
 def first_difference(wanted: str, found: str) -> str:

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from include.backup.manifest import Member
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.toc import Section
 from include.backup.process import Runner
+from include.backup.proof.masking import findings
 from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
 from include.backup.restore.progress import Counter, Progress
@@ -38,7 +38,7 @@ from include.backup.restore.work_folder import work_folder
 # What building the indexes may take of the target's memory, over all jobs.
 INDEX_MEMORY_MB = 512
 LEAST_INDEX_MEMORY_MB = 64
-KEPT_ERRORS = 3
+SHOWN_FINDINGS = 3
 _CREATING = re.compile(r": creating [A-Z ]+ ")
 
 
@@ -225,11 +225,10 @@ class _Restore:
         self, dump: Path, *options: str, jobs: int | None = None, on_line: Callable[[str], None] | None = None
     ) -> None:
         request = self.plan.request
-        errors: deque[str] = deque(maxlen=KEPT_ERRORS)
+        said: list[str] = []
 
         def line(text: str) -> None:
-            if "error: " in text or text.startswith("Command was:"):
-                errors.append(text)
+            said.extend(findings(text))
             if on_line is not None:
                 on_line(text)
 
@@ -246,8 +245,9 @@ class _Restore:
         except CommandKilledError:
             raise
         except CommandError as error:
-            said = "; ".join(errors) or str(error)
-            raise RestoreError(f"{request.manifest.backup_id} does not restore: {' '.join(said.split())}") from error
+            # The rest of the output, so the cause, stays out: it shows statements with their passwords.
+            text = "; ".join(said[:SHOWN_FINDINGS]) or str(error).partition(":")[0]
+            raise RestoreError(f"{request.manifest.backup_id} does not restore: {text}") from None
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

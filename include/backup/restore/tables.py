@@ -22,6 +22,7 @@ from include.backup.errors import MemberHashError, RestoreError
 from include.backup.manifest import Manifest, Member, TableData
 from include.backup.postgres.session import OUTPUT_SETTINGS, connect
 from include.backup.postgres.toc import Toc, parse_copy
+from include.backup.proof.masking import without_row
 from include.backup.restore.progress import Counter
 from include.backup.restore.target import Target
 
@@ -132,8 +133,8 @@ class TableLoader:
             if self._given_up.is_set():
                 raise _GivenUpError from error
             # Only the message: details and context hold rows.
-            said = error.diag.message_primary or " ".join(str(error).split())
-            raise RestoreError(f"{self.manifest.backup_id} does not restore: {name}: {said}") from error
+            said = without_row(error.diag.message_primary or " ".join(str(error).split()))
+            raise RestoreError(f"{self.manifest.backup_id} does not restore: {name}: {said}") from None
 
     def _copy(self, session: psycopg.Connection[dict[str, Any]], task: TableTask, stored: Iterator[bytes]) -> int:
         """Copy one member. A table that this restore made is emptied in the same transaction: then its rows can
