@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.airflow_stack import NOWHERE_SLACK, AirflowStack, SmallSource, running_stack
+from tests.support.airflow_stack import NOWHERE_SLACK, AirflowStack, running_stack
+from tests.support.small_sources import SmallSource
 
 BROKEN = "broken"
 # Rows that do not compress, so that the archive has three parts.

@@ -18,7 +18,7 @@ from include.local.airflow_api import AirflowApi, ApiError
 from include.local.processes import Identity, all_processes, identify, is_alive
 from include.local.run import start_run, wait_for_dag
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 WRITE_SECONDS = 30.0
 TASK_SECONDS = 120.0
 RUN_SECONDS = 240.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,21 +13,14 @@ from typing import Any
 
 import boto3
 import psycopg
-import yaml
 from botocore.config import Config
-from psycopg import sql
 
-from include.backup.policy import SHIPPED_POLICY
 from include.backup.postgres.account import stand_in
 from include.backup.postgres.lock import lock_key
-from include.backup.postgres.server import PostgresServer, ServerSpec, runtime_dir, source_user
-from include.backup.postgres.tools import find_tools
-from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.staging import Staging
 from include.local.airflow import Airflow, now
 from include.local.airflow_api import AirflowApi
 from include.local.credentials import load_credentials
-from include.local.layout import HOST
 from include.local.ports import free_port_base
 from include.local.processes import processes_naming, session_members, signal_all
 from include.local.s3 import BUCKET, REGION
@@ -36,19 +28,11 @@ from include.local.service import Service
 from include.local.stack import SOURCE_CONNECTION, Stack
 from tests.support.airflow_runs import AirflowRun, start
 from tests.support.holding_store import HoldingStore
+from tests.support.metadata_database import metadata_database
+from tests.support.small_sources import SmallSource, make_databases, write_policy, write_settings
 
 SAMPLE_MB = 12
-METADATA_PASSWORD = "metadata-of-tests"
 NOWHERE_SLACK = "nowhere_slack"
-TEMPLATE = "small"
-TEMPLATE_SQL = """
-CREATE TABLE public.customers (id int PRIMARY KEY, name text NOT NULL, born date);
-INSERT INTO public.customers SELECT n, 'customer ' || n, date '1970-01-01' + n FROM generate_series(1, 500) n;
-CREATE TABLE public.orders (
-  id bigint GENERATED ALWAYS AS IDENTITY, customer int REFERENCES public.customers, note text
-);
-INSERT INTO public.orders (customer, note) SELECT 1 + n % 500, md5(n::text) FROM generate_series(1, 5000) n;
-"""
 IMPATIENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
@@ -57,57 +41,6 @@ ENVIRONMENT = {
     "AIRFLOW__CORE__PARALLELISM": "8",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SmallSource:
-    """A source of the policy with a database and a store connection of its own."""
-
-    name: str
-    retries: int = 0
-    bucket: str = BUCKET
-    slack: str = "pulse_slack"
-    lock_timeout_seconds: int = 300
-    prove: str = "after"
-    part_size_mib: int = 16
-    extra_sql: str = ""
-
-    def policy(self) -> dict[str, Any]:
-        """Return its part of the policy: nothing is scheduled."""
-        return {
-            "connection": f"{self.name}_db",
-            "retries": self.retries,
-            "lock_timeout_seconds": self.lock_timeout_seconds,
-            "store": {
-                "connection": f"{self.name}_s3",
-                "bucket": self.bucket,
-                "part_size_mib": self.part_size_mib,
-                "encryption": {"sse": "aws:kms", "kms_key_id": "alias/pulse-backups"},
-            },
-            "slack": {"connection": self.slack},
-            "tiers": {
-                "daily": {"schedule": None, "keep": "7 days", "prefix": "daily/", "prove": self.prove},
-                "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
-            },
-        }
-
-
-def write_policy(path: Path, sources: Iterable[SmallSource], *, broken: str) -> None:
-    """Write the shipped policy with more sources in it, one of which is not acceptable; retries come soon."""
-    policy = yaml.safe_load(SHIPPED_POLICY.read_text())
-    policy["defaults"]["retry_delay_seconds"] = 1
-    policy["sources"].update({source.name: source.policy() for source in sources})
-    policy["sources"][broken] = SmallSource(name=broken).policy()
-    policy["sources"][broken]["tiers"]["daily"]["keep"] = "7 hours"
-    path.write_text(json.dumps(policy, indent=1))
-
-
-def write_settings(path: Path) -> None:
-    """Write the shipped settings with room for several runs at a time."""
-    settings = yaml.safe_load(SHIPPED_SETTINGS.read_text())
-    for pool in settings["airflow"]["pools"]:
-        pool["pool_slot"] = 8
-    path.write_text(json.dumps(settings, indent=1))
 
 
 @dataclass(kw_only=True)
@@ -281,39 +214,6 @@ def _environment(pid: int) -> str:
 
 
 @contextmanager
-def metadata_database(folder: Path) -> Iterator[dict[str, str]]:
-    """Run a PostgreSQL for Airflow's own database; yield the settings that name it.
-
-    SQLite takes no two writers: with several runs at a time "database is locked" ends the scheduler.
-    """
-    user, port = source_user(), free_port_base()
-    folder.mkdir()
-    base = runtime_dir(folder, user)
-    server = PostgresServer(
-        ServerSpec(
-            tools=find_tools(17, server=True),
-            data=base / "data",
-            socket_dir=base / "s",
-            superuser="airflow",
-            password=METADATA_PASSWORD,
-            port=port,
-            listen=(HOST,),
-            user=user,
-            settings={"fsync": "off"},
-            hba=("host all all 127.0.0.1/32 scram-sha-256", "local all all scram-sha-256"),
-        )
-    )
-    server.start()
-    try:
-        url = f"postgresql+psycopg2://airflow:{METADATA_PASSWORD}@{HOST}:{port}/postgres"
-        yield {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url}
-    finally:
-        server.stop()
-        if base != folder:
-            shutil.rmtree(base)
-
-
-@contextmanager
 def running_stack(folder: Path, sources: Iterable[SmallSource], *, broken: str) -> Iterator[AirflowStack]:
     """Run the stack with these sources beside the shipped one."""
     listed = {source.name: source for source in sources}
@@ -329,7 +229,7 @@ def running_stack(folder: Path, sources: Iterable[SmallSource], *, broken: str) 
         cleanup.callback(stack.remove)
         stack.up(sample_mb=SAMPLE_MB)
         lab = AirflowStack(stack=stack, sources=listed, broken=broken, environment=environment)
-        _make_databases(lab)
+        make_databases(listed.values(), lab.conninfo)
         for source in listed.values():
             store = HoldingStore(stack.store.url, ca_file=stack.layout.ca)
             lab.stores[source.name] = cleanup.enter_context(store)
@@ -337,19 +237,6 @@ def running_stack(folder: Path, sources: Iterable[SmallSource], *, broken: str) 
         _connect_nowhere_slack(lab)
         cleanup.callback(lab.kill_airflow)
         yield lab
-
-
-def _make_databases(lab: AirflowStack) -> None:
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-    with psycopg.connect(lab.conninfo("postgres"), autocommit=True) as session:
-        session.execute(create.format(sql.Identifier(TEMPLATE), sql.Identifier("template0")))
-        with psycopg.connect(lab.conninfo(TEMPLATE)) as small:
-            small.execute(TEMPLATE_SQL)
-        for source in lab.sources.values():
-            session.execute(create.format(sql.Identifier(source.name), sql.Identifier(TEMPLATE)))
-            if source.extra_sql:
-                with psycopg.connect(lab.conninfo(source.name)) as own:
-                    own.execute(source.extra_sql)
 
 
 def _connect(lab: AirflowStack, source: SmallSource, endpoint: str) -> None:

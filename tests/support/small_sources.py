@@ -1,0 +1,92 @@
+"""Small sources, as many as tests want: their part of the policy, and their databases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import yaml
+from psycopg import sql
+
+from include.backup.policy import SHIPPED_POLICY
+from include.backup.settings import SHIPPED_SETTINGS
+from include.local.s3 import BUCKET
+
+TEMPLATE = "small"
+TEMPLATE_SQL = """
+CREATE TABLE public.customers (id int PRIMARY KEY, name text NOT NULL, born date);
+INSERT INTO public.customers SELECT n, 'customer ' || n, date '1970-01-01' + n FROM generate_series(1, 500) n;
+CREATE TABLE public.orders (
+  id bigint GENERATED ALWAYS AS IDENTITY, customer int REFERENCES public.customers, note text
+);
+INSERT INTO public.orders (customer, note) SELECT 1 + n % 500, md5(n::text) FROM generate_series(1, 5000) n;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallSource:
+    """A source of the policy with a database and a store connection of its own."""
+
+    name: str
+    retries: int = 0
+    bucket: str = BUCKET
+    slack: str = "pulse_slack"
+    lock_timeout_seconds: int = 300
+    prove: str = "after"
+    part_size_mib: int = 16
+    extra_sql: str = ""
+
+    def policy(self) -> dict[str, Any]:
+        """Return its part of the policy: nothing is scheduled."""
+        return {
+            "connection": f"{self.name}_db",
+            "retries": self.retries,
+            "lock_timeout_seconds": self.lock_timeout_seconds,
+            "store": {
+                "connection": f"{self.name}_s3",
+                "bucket": self.bucket,
+                "part_size_mib": self.part_size_mib,
+                "encryption": {"sse": "aws:kms", "kms_key_id": "alias/pulse-backups"},
+            },
+            "slack": {"connection": self.slack},
+            "tiers": {
+                "daily": {"schedule": None, "keep": "7 days", "prefix": "daily/", "prove": self.prove},
+                "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
+            },
+        }
+
+
+def write_policy(path: Path, sources: Iterable[SmallSource], *, broken: str) -> None:
+    """Write the shipped policy with more sources in it, one of which is not acceptable; retries come soon."""
+    policy = yaml.safe_load(SHIPPED_POLICY.read_text())
+    policy["defaults"]["retry_delay_seconds"] = 1
+    policy["sources"].update({source.name: source.policy() for source in sources})
+    policy["sources"][broken] = SmallSource(name=broken).policy()
+    policy["sources"][broken]["tiers"]["daily"]["keep"] = "7 hours"
+    path.write_text(json.dumps(policy, indent=1))
+
+
+def write_settings(path: Path) -> None:
+    """Write the shipped settings with room for several runs at a time."""
+    settings = yaml.safe_load(SHIPPED_SETTINGS.read_text())
+    for pool in settings["airflow"]["pools"]:
+        pool["pool_slot"] = 8
+    path.write_text(json.dumps(settings, indent=1))
+
+
+def make_databases(sources: Iterable[SmallSource], conninfo: Callable[[str], str]) -> None:
+    """Make a small database for each source; ``conninfo`` says how the superuser reaches one."""
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    with psycopg.connect(conninfo("postgres"), autocommit=True) as session:
+        session.execute(create.format(sql.Identifier(TEMPLATE), sql.Identifier("template0")))
+        with psycopg.connect(conninfo(TEMPLATE)) as small:
+            small.execute(TEMPLATE_SQL)
+        for source in sources:
+            session.execute(create.format(sql.Identifier(source.name), sql.Identifier(TEMPLATE)))
+            if source.extra_sql:
+                with psycopg.connect(conninfo(source.name)) as own:
+                    own.execute(source.extra_sql)
