@@ -113,9 +113,12 @@ class ArchiveReader:
 
     def _make(self, folder: Path, member: Member) -> Path:
         path = member_path(folder, member.name)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.truncate(member.stored_length)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.truncate(member.stored_length)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise _not_allowed(member.name) from error
         return path
 
     def _scatter(self, folder: Path, position: int, chunk: bytes) -> None:
@@ -160,9 +163,14 @@ def fetched_content(folder: Path, member: Member) -> Iterator[bytes]:
 def member_path(folder: Path, name: str) -> Path:
     """Return where a member goes below ``folder``; raises ArchiveError for a name that would leave it."""
     pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in name or "\0" in name:
-        raise ArchiveError(f"member name {name!r} is not allowed; the manifest is damaged or hostile")
+    leaves = pure.is_absolute() or ".." in pure.parts or not pure.parts or "\\" in name or "\0" in name
+    if leaves or str(pure) != name:  # two spellings of one path would be one file
+        raise _not_allowed(name)
     return folder.joinpath(*pure.parts)
+
+
+def _not_allowed(name: str) -> ArchiveError:
+    return ArchiveError(f"member name {name!r} is not allowed; the manifest is damaged or hostile")
 
 
 def unpack_for_old_pg_restore(folder: Path) -> None:
