@@ -6,6 +6,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +22,7 @@ STORED_CHUNK_BYTES = 1 << 16
 RAW_CHUNK_BYTES = 1 << 20
 # pg_dump ends the COPY stream of a table with these bytes; a member without them was cut short.
 DATA_TRAILER = b"\\.\n\n\n"
-_QUEUE_CHUNKS = 8
+_QUEUE_CHUNKS = 4
 # Level 19, the highest that the policy allows, needs 2^23 bytes to look back; a frame may ask for 2^27 and more.
 _WINDOW_LOG_MAXIMUM = 25
 
@@ -94,14 +95,19 @@ def _decompressor() -> zstd.ZstdDecompressor:
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAXIMUM})
 
 
-def inspect(stored: Iterable[bytes], *, name: str, compression: Compression, table_data: bool) -> MemberFacts:
-    """Read a member once and return what it holds.
+def inspect(
+    stored: Iterable[bytes], *, name: str, compression: Compression, table_data: bool, two_threads: bool = True
+) -> MemberFacts:
+    """Read a member once and return what it holds; of many small ones, each is better done in one thread.
 
     Raises TruncatedMemberError when table data has no end mark or a zstd frame has no end.
     """
     stored_hash = _Counted(hashlib.sha256())
     facts = _content_facts(
-        uncompressed(stored_hash.passing(stored), compression, name=name), name=name, table_data=table_data
+        uncompressed(stored_hash.passing(stored), compression, name=name),
+        name=name,
+        table_data=table_data,
+        two_threads=two_threads,
     )
     return MemberFacts(stored_length=stored_hash.length, stored_sha256=stored_hash.hexdigest(), **facts)
 
@@ -123,7 +129,7 @@ def compress_file(source: Path, target: Path, *, level: int, threads: int, table
                 yield chunk
             stored.write(stored_hash.add(compressor.flush()))
 
-        facts = _content_facts(compressing(), name=source.name, table_data=table_data)
+        facts = _content_facts(compressing(), name=source.name, table_data=table_data, two_threads=True)
     return MemberFacts(stored_length=stored_hash.length, stored_sha256=stored_hash.hexdigest(), **facts)
 
 
@@ -147,9 +153,9 @@ def without_trailer(content: Iterable[bytes], *, name: str) -> Iterator[bytes]:
         yield held[: -len(DATA_TRAILER)]
 
 
-def _content_facts(content: Iterable[bytes], *, name: str, table_data: bool) -> dict[str, Any]:
+def _content_facts(content: Iterable[bytes], *, name: str, table_data: bool, two_threads: bool) -> dict[str, Any]:
     found = _Content(count_lines=table_data)
-    with _InBackground(found.add) as add:
+    with _InBackground(found.add) if two_threads else nullcontext(found.add) as add:
         for chunk in without_trailer(content, name=name) if table_data else content:
             add(chunk)
     if not table_data:
@@ -202,34 +208,40 @@ class _Counted:
 class _InBackground:
     """Hand chunks to a function in a second thread: hashing releases the interpreter's lock.
 
+    Two queues, one of them of empty places, cost a third of a bounded one, which is written in Python.
     What the function raises is raised again by the next hand-over, or at the end of the block.
     """
 
     def __init__(self, consume: Callable[[bytes], object]) -> None:
         self._consume = consume
-        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=_QUEUE_CHUNKS)
+        self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._error: Exception | None = None
 
     def __enter__(self) -> Callable[[bytes], None]:
+        for _ in range(_QUEUE_CHUNKS):
+            self._places.put(None)
         self._thread.start()
         return self._put
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._queue.put(None)
+        self._chunks.put(None)
         self._thread.join()
         if kind is None and self._error is not None:
             raise self._error
 
     def _put(self, chunk: bytes) -> None:
+        self._places.get()
         if self._error is not None:
             raise self._error
-        self._queue.put(chunk)
+        self._chunks.put(chunk)
 
     def _work(self) -> None:
-        while (chunk := self._queue.get()) is not None:
+        while (chunk := self._chunks.get()) is not None:
             if self._error is None:
                 try:
                     self._consume(chunk)
                 except Exception as error:  # noqa: BLE001 - raised again in the thread that hands over
                     self._error = error
+            self._places.put(None)

@@ -23,6 +23,8 @@ MEMBERS_FILE = "members.json"
 README_FILE = "README.txt"
 FORMAT_VERSION = 1
 DUMP_PREFIX = "dump/"
+# From here on a member alone keeps two processors busy.
+LARGE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,13 @@ def _plain_member(ctx: StepContext, name: str, path: Path) -> StagedMember:
 
 def _inspect(path: Path, *, table_data: bool) -> MemberFacts:
     with path.open("rb") as stored:
-        return inspect(chunks_of(stored), name=path.name, compression=_compression(path), table_data=table_data)
+        return inspect(
+            chunks_of(stored),
+            name=path.name,
+            compression=_compression(path),
+            table_data=table_data,
+            two_threads=_size(path) >= LARGE_BYTES,
+        )
 
 
 def _compress(ctx: StepContext, path: Path, *, table_data: bool) -> tuple[Path, MemberFacts]:
