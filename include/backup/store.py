@@ -91,7 +91,11 @@ class ObjectStore:
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=concurrency + 2,
-            s3={"addressing_style": "path" if connection.endpoint_url else "auto"},
+            s3={
+                "addressing_style": "path" if connection.endpoint_url else "auto",
+                # Over TLS the signature covers x-amz-checksum-sha256, and that the body: it need not be hashed twice.
+                "payload_signing_enabled": (connection.endpoint_url or "https:").startswith("http:"),
+            },
         )
         common: dict[str, Any] = {
             "endpoint_url": connection.endpoint_url or None,
