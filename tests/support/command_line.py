@@ -27,9 +27,13 @@ from include.backup.policy import PROJECT
 from include.backup.postgres.session import connection_string
 from include.backup.postgres.tools import find_tools
 from include.backup.process import minimal_environment
+from include.backup.store import ObjectStore
+from tests.support.proofs import StoredBackup
 
+SOURCE = "pulse_messages"
+TARGET = ("--connection", "restore_target")
 SECONDS = 120.0
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,3 +197,31 @@ class Server:
             line for line in answer.stdout.splitlines() if not line.startswith(("--", "\\restrict", "\\unrestrict"))
         )
         return sorted(kept)
+
+
+class Forger:
+    """Puts backups into the store that are not as they should be."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._count = 0
+        self._keys: list[str] = []
+
+    def new_id(self) -> str:
+        self._count += 1
+        return f"pulse_messages_daily_full_20200101T000000Z_{self._count:06x}"
+
+    def put(self, key: str, body: bytes) -> None:
+        self._store.s3.put_object(Bucket=self._store.bucket, Key=key, Body=body)
+        self._keys.append(key)
+
+    def remove(self) -> None:
+        for key in self._keys:
+            self._store.s3.delete_object(Bucket=self._store.bucket, Key=key)
+
+    def backup(self, forged: StoredBackup) -> str:
+        """Store a manifest under an id of its own; return the id."""
+        backup_id = self.new_id()
+        manifest = replace(forged.manifest, backup_id=backup_id)
+        self.put(f"daily/{backup_id}.manifest.json", manifest.to_json())
+        return backup_id
