@@ -12,13 +12,12 @@ from pathlib import Path
 from include.backup.cli.output import columns, size_text
 from include.backup.errors import BackupError
 from tests.benchmarks.figures import Figures
+from tests.benchmarks.machine import QUIET
 from tests.benchmarks.rounds import Rounds
 from tests.benchmarks.site import open_site
 from tests.benchmarks.watch import BenchmarkError
 
 DEFAULT_MB = 1000
-# Below this share of idle time before a run, somebody else's work is in the figures too.
-QUIET = 0.9
 MISSED = 1
 FAILED = 2
 
@@ -30,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         _say(f"making servers and a sample of {options.size_mb} MB below {options.folder}")
         with open_site(size_mb=options.size_mb, base=options.folder) as site:
             _say(f"{site.sample.database_bytes / 1e6:.0f} MB, {site.sample.rows} rows")
-            figures = Rounds(site, _say).measure(options.repeat)
+            figures = Rounds(site=site, say=_say, patience=options.patience).measure(options.repeat)
     except (BackupError, BenchmarkError) as error:
         _say(f"error: {error}")
         return FAILED
@@ -54,8 +53,8 @@ def report(figures: Figures) -> Iterator[str]:
         f"{machine['processors']} x {machine['processor']}, PostgreSQL {machine['postgresql']} (fsync off), "
         f"{machine['rclone']} over TLS, Python {machine['python']}"
     )
-    if machine["idle_before_each"] < QUIET:
-        yield f"the machine was busy: only {machine['idle_before_each']:.0%} idle before one of the runs"
+    if machine["least_idle"] < QUIET:
+        yield f"the machine was busy with other work: {machine['least_idle']:.0%} idle beside one of the runs"
     yield ""
     rows = [
         (f"({item.key}) {item.label}", f"{item.median:.2f}", _span(item.spread), f"{item.median / bound:.2f}")
@@ -81,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     size = int(os.environ.get("BENCH_MB", DEFAULT_MB))
     parser.add_argument("--size-mb", type=int, default=size, help="size of the sample (default: BENCH_MB or 1000)")
     parser.add_argument("--repeat", type=int, default=3, help="rounds (default: 3)")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="wait so long at most, before each way, for other work on the machine to end (default: 60)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where it all lies (default: /var/tmp)")
     return parser

@@ -13,6 +13,8 @@ from tests.benchmarks.rclone import rclone_program
 from tests.benchmarks.site import SETTINGS, Site
 
 LOOK_SECONDS = 1.0
+# Below this share of idle time, somebody else's work is in the figures too.
+QUIET = 0.9
 _IDLE_FIELDS = (3, 4)  # idle and iowait, in /proc/stat
 _COUNTED_FIELDS = 8
 
@@ -23,6 +25,14 @@ def idle_share() -> float:
     time.sleep(LOOK_SECONDS)
     spent = [after - start for after, start in zip(_times(), before, strict=True)]
     return sum(spent[index] for index in _IDLE_FIELDS) / max(sum(spent), 1)
+
+
+def wait_until_quiet(seconds: float) -> float:
+    """Wait until the machine is quiet, at most so long; return the last idle share."""
+    deadline = time.monotonic() + seconds
+    while (share := idle_share()) < QUIET and time.monotonic() < deadline:
+        continue
+    return share
 
 
 def machine_facts(site: Site) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from tests.benchmarks.figures import MEBIBYTE, Figures, Series, Target, median_of_ratios, medians
-from tests.benchmarks.machine import idle_share, machine_facts
+from tests.benchmarks.machine import idle_share, machine_facts, wait_until_quiet
 from tests.benchmarks.ours import Chain, Ours, Restored
 from tests.benchmarks.rivals import Rivals
 from tests.benchmarks.site import Site, login, recreate_target
@@ -35,6 +35,7 @@ class Rounds:
 
     site: Site
     say: Say
+    patience: float
     chains: list[Chain] = field(default_factory=list)
     restored: list[Restored] = field(default_factory=list)
     idle: list[float] = field(default_factory=list)
@@ -65,8 +66,9 @@ class Rounds:
         if way.restores:
             recreate_target(self.site)
         os.sync()
-        self.idle.append(idle_share())
+        before = wait_until_quiet(self.patience)
         seconds = way.run()
+        self.idle.append(min(before, idle_share()))
         self.seconds.setdefault(way.key, []).append(seconds)
         self.say(f"round {number} ({way.key}) {way.label}: {seconds:.2f} s")
         if way.restores:
@@ -89,7 +91,7 @@ class Rounds:
     def _figures(self, ways: Sequence[Way]) -> Figures:
         series = tuple(Series(key=way.key, label=way.label, seconds=tuple(self.seconds[way.key])) for way in ways)
         return Figures(
-            machine={**machine_facts(self.site), **self._sizes(), "idle_before_each": min(self.idle)},
+            machine={**machine_facts(self.site), **self._sizes(), "least_idle": min(self.idle)},
             series=series,
             parts={
                 "backup steps": medians([chain.steps for chain in self.chains]),

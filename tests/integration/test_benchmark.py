@@ -28,7 +28,7 @@ def test_every_way_is_measured_and_nothing_is_left_behind(capsys: pytest.Capture
     folder = Path(tempfile.mkdtemp(prefix="pulse-benchmark-", dir="/var/tmp"))
     folder.chmod(0o711)
     try:
-        code = main(["--size-mb", "1", "--repeat", "1", "--json", "--folder", str(folder)])
+        code = main(["--size-mb", "1", "--repeat", "1", "--patience", "0", "--json", "--folder", str(folder)])
         output = capsys.readouterr()
         assert code != FAILED, output.err
         document = json.loads(output.out)
