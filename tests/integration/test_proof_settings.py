@@ -11,7 +11,7 @@ from psycopg import sql
 
 from include.backup.proof.record import Method, Proof, Result
 from tests.support.proof_source import Site
-from tests.support.proofs import BackUp, KeptRestore, StoredBackup
+from tests.support.proofs import Arena, BackUp, KeptRestore, StoredBackup
 
 pytest_plugins = ["tests.support.proof_fixtures"]
 
@@ -60,7 +60,7 @@ def assert_green(proof: Proof) -> None:
 
 @pytest.mark.parametrize("of", ["DATABASE proof_source", "ROLE {}", "ROLE {} IN DATABASE proof_source"])
 def test_settings_of_the_source_change_neither_dump_nor_proof(
-    site: Site, back_up: BackUp, backup: StoredBackup, of: str
+    site: Site, back_up: BackUp, backup: StoredBackup, arena: Arena, of: str
 ) -> None:
     target = sql.SQL(of).format(sql.Identifier(site.connection.user))
     with settings_of(site, target):
@@ -69,7 +69,7 @@ def test_settings_of_the_source_change_neither_dump_nor_proof(
     assert shown(site) != changed
     assert contents(other) == contents(backup)
     assert other.manifest.dump.session == backup.manifest.dump.session
-    assert_green(other.prove())
+    assert_green(arena.prove(other))
 
 
 def method(proof: Proof, table: str) -> Method:

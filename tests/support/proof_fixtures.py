@@ -13,7 +13,7 @@ from include.backup.policy import SourcePolicy
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker
 from tests.support.proof_source import SQL, Site
-from tests.support.proofs import BackUp, KeptRestore, StoredBackup
+from tests.support.proofs import Arena, BackUp, KeptRestore, StoredBackup
 from tests.support.source15 import PASSWORD, SUPERUSER
 
 DATABASE = "proof_source"
@@ -55,6 +55,13 @@ def proof_database(site: Site) -> Iterator[DatabaseConnection]:
 def backup(proof_database: DatabaseConnection, back_up: BackUp) -> StoredBackup:
     """One backup of it."""
     return back_up(proof_database)
+
+
+@pytest.fixture(scope="session")
+def arena(stack: Stack) -> Iterator[Arena]:
+    """A scratch server of PostgreSQL 17 that is empty before each proof."""
+    with Arena.of(stack.layout.scratch) as shared:
+        yield shared
 
 
 @pytest.fixture(scope="session")

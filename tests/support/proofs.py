@@ -223,11 +223,11 @@ class KeptRestore:
         with ScratchServer(root=backup.scratch_root, tools=tools, runner=Runner(log=LOG), log=LOG) as scratch:
             yield cls(backup, scratch)
 
-    def prove(self, fault: str = "", *, undo: str = "") -> Proof:
+    def prove(self, fault: str = "", *, undo: str = "", **options: Any) -> Proof:
         """Compare with a copy in which ``fault`` was run; ``undo`` is for what belongs to the whole server."""
         try:
             with self._patched(ready_made(self, fault)):
-                return self.backup.prove()
+                return self.backup.prove(**options)
         finally:
             run_sql(self._scratch, "template1", undo or "SELECT")
 
@@ -261,6 +261,43 @@ class KeptRestore:
             patch.setattr(prove_module, "ScratchServer", lambda **_: _Shared(self._scratch))
             patch.setattr(prove_module, "ScratchLoader", loader)
             yield
+
+
+class Arena:
+    """One empty scratch server for many proofs, each with the real restore; only its start is saved."""
+
+    def __init__(self, scratch: ScratchServer) -> None:
+        self._scratch = scratch
+
+    @classmethod
+    @contextmanager
+    def of(cls, scratch_root: Path, *, major: int = 17) -> Iterator[Arena]:
+        tools = prove_module.find_tools(major, server=True)
+        with ScratchServer(root=scratch_root, tools=tools, runner=Runner(log=LOG), log=LOG) as scratch:
+            yield cls(scratch)
+
+    def prove(self, backup: StoredBackup, **options: Any) -> Proof:
+        """Restore and compare, and leave the server empty."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prove_module, "ScratchServer", lambda **_: _Shared(self._scratch))
+            try:
+                return backup.prove(**options)
+            finally:
+                self._empty()
+
+    def _empty(self) -> None:
+        ours = (self._scratch.admin.user, self._scratch.loader.user)
+        with connect(self._scratch.admin.on("template1"), settings={}) as connection:
+            databases = connection.execute("SELECT datname::text AS name FROM pg_database WHERE NOT datistemplate")
+            for row in databases.fetchall():
+                if row["name"] != "postgres":
+                    connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(row["name"])))
+            roles = connection.execute(
+                "SELECT rolname::text AS name FROM pg_roles WHERE rolname !~ '^pg_' AND rolname <> ALL (%s)",
+                (list(ours),),
+            )
+            names = sql.SQL(", ").join(sql.Identifier(row["name"]) for row in roles.fetchall())
+            connection.execute(sql.SQL("DROP OWNED BY {}; DROP ROLE {}").format(names, names))
 
 
 class _Shared:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from include.backup.archive.members import chunks_of, without_trailer
-from include.backup.errors import CommandError, CommandKilledError, RestoreError
+from include.backup.errors import ArchiveError, CommandError, CommandKilledError, RestoreError
 from include.backup.manifest import Manifest, Member
 from include.backup.postgres.commands import psql_copy_command
 from include.backup.postgres.session import Endpoint, connect
@@ -119,7 +119,7 @@ class RowComparer:
     ) -> tuple[TableProof, Sequence[Difference]]:
         try:
             result = self._one(comparison)
-        except RestoreError as error:
+        except (ArchiveError, RestoreError) as error:
             unread = self._proof(comparison, 0, Method.STREAM, identical=False)
             result = unread, (Difference(what="rows", name=comparison.target.relation, detail=str(error)),)
         if on_table is not None:
