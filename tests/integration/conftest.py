@@ -26,6 +26,7 @@ INSERT INTO public.slow_to_load VALUES (2), (1)
 SOURCES = (
     SmallSource(name="shop"),
     SmallSource(name="orders"),
+    SmallSource(name="cleared"),
     SmallSource(name="unheard", slack=NOWHERE_SLACK),
     SmallSource(name="fail_preflight", bucket="no-such-bucket", retries=2),
     SmallSource(name="fail_dump", lock_timeout_seconds=1),
@@ -42,7 +43,8 @@ SOURCES = (
     SmallSource(name="kill_task", retries=1),
     SmallSource(name="mark_dump", retries=1),
     SmallSource(name="outage_long", retries=1),
-    SmallSource(name="outage_short", retries=1),
+    # A retry that comes a second later finds the API server still away.
+    SmallSource(name="outage_short", retries=5),
 )
 
 

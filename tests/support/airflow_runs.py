@@ -18,6 +18,10 @@ from include.local.airflow_api import AirflowApi, ApiError
 from include.local.processes import Identity, all_processes, identify, is_alive
 from include.local.run import start_run, wait_for_dag
 
+# Words of command lines that tell a child at work from one that only says its version.
+DUMPING = "pg_dump --format=directory"
+SCRATCH_SERVER = "postgres -D"
+LOADING = "--section=data"
 POLL_SECONDS = 1.0
 WRITE_SECONDS = 30.0
 TASK_SECONDS = 120.0
@@ -182,26 +186,26 @@ def patiently(action: Callable[[], object]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskProcesses:
-    """The processes of one try: the worker, the task that it started, and the task's children."""
+    """The processes of one try: the worker, the task that it started, the task's children by command line."""
 
     worker: Identity
     task: Identity
     children: Mapping[Identity, str]
 
     @classmethod
-    def of(cls, run: AirflowRun, task_id: str, *programs: str, seconds: float = TASK_SECONDS) -> TaskProcesses:
-        """Wait until a running task has children that run these programs."""
+    def of(cls, run: AirflowRun, task_id: str, *wanted: str, seconds: float = TASK_SECONDS) -> TaskProcesses:
+        """Wait until a running task has children in whose command lines these words stand."""
 
         def found() -> TaskProcesses | None:
             task = identify(run.task(task_id)["pid"] or 0)
             if task is None:
                 return None
-            worker = identify(_parents()[task.pid])
+            worker = identify(_parents().get(task.pid, 0))
             children = dict(_descendants(task.pid))
-            ready = worker is not None and set(programs) <= set(children.values())
+            ready = all(any(words in command for command in children.values()) for words in wanted)
             return cls(worker=worker, task=task, children=children) if worker and ready else None
 
-        return until(found, seconds=seconds, what=f"{task_id} running {', '.join(programs)}", pause=0.1)
+        return until(found, seconds=seconds, what=f"{task_id} running {', '.join(wanted)}", pause=0.1)
 
     def kill_worker(self) -> None:
         os.kill(self.worker.pid, signal.SIGKILL)
@@ -210,9 +214,9 @@ class TaskProcesses:
         os.kill(self.task.pid, signal.SIGKILL)
 
     def alive(self) -> list[str]:
-        """Return the names of the task and of those children that still run."""
-        everybody = {self.task: "task", **self.children}
-        return sorted(name for identity, name in everybody.items() if is_alive(identity))
+        """Return the command lines of what still runs of the task and its children."""
+        everybody = {self.task: "the task itself", **self.children}
+        return sorted(command for identity, command in everybody.items() if is_alive(identity))
 
 
 def _parents() -> dict[int, int]:
@@ -234,12 +238,12 @@ def _descendants(pid: int) -> Iterator[tuple[Identity, str]]:
     for member in family - {pid}:
         identity = identify(member)
         if identity is not None:
-            yield identity, _program(member)
+            yield identity, _command(member)
 
 
-def _program(pid: int) -> str:
+def _command(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
     except OSError:
         return ""
 

@@ -33,6 +33,8 @@ from tests.support.small_sources import SmallSource, make_databases, write_polic
 
 SAMPLE_MB = 12
 NOWHERE_SLACK = "nowhere_slack"
+# Ids, which are written down wherever they are used.
+NO_SECRETS = ("store_root_key", "store_access_key")
 IMPATIENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
@@ -49,7 +51,6 @@ class AirflowStack:
 
     stack: Stack
     sources: Mapping[str, SmallSource]
-    broken: str
     environment: dict[str, str]
     stores: dict[str, HoldingStore] = field(default_factory=dict)
 
@@ -174,9 +175,21 @@ class AirflowStack:
     def secrets(self) -> dict[str, str]:
         """Return every secret of the stack by name."""
         credentials = load_credentials(self.stack.layout.credentials)
-        names = [name for name in credentials.__dataclass_fields__ if not name.endswith("_key")]
-        found = {name: getattr(credentials, name) for name in names}
-        return {**found, "fernet": credentials.airflow_fernet_key, "slack": credentials.slack_token.rpartition("/")[2]}
+        names = [name for name in credentials.__dataclass_fields__ if name not in NO_SECRETS]
+        found = {name: str(getattr(credentials, name)) for name in names}
+        return {**found, "slack": credentials.slack_token.rpartition("/")[2]}
+
+    def secrets_in(self, text: str) -> list[str]:
+        """Return the names of the secrets that a text holds."""
+        return [name for name, secret in self.secrets.items() if secret in text]
+
+    def leaks(self) -> list[tuple[str, list[str]]]:
+        """Return which log files hold which secrets; not those of Slack's stand-in, whose address is one."""
+        logs = [path for path in self.stack.layout.logs.rglob("*") if path.is_file() and path.name != "slack.log"]
+        if not any(path.name.startswith("attempt=") for path in logs):
+            raise AssertionError("there are no logs of tasks")
+        found = [(path.name, self.secrets_in(path.read_text(errors="replace"))) for path in logs]
+        return [(name, secrets) for name, secrets in found if secrets]
 
     # --- Airflow's own processes ---------------------------------------------------------------------
 
@@ -228,7 +241,7 @@ def running_stack(folder: Path, sources: Iterable[SmallSource], *, broken: str) 
         )
         cleanup.callback(stack.remove)
         stack.up(sample_mb=SAMPLE_MB)
-        lab = AirflowStack(stack=stack, sources=listed, broken=broken, environment=environment)
+        lab = AirflowStack(stack=stack, sources=listed, environment=environment)
         make_databases(listed.values(), lab.conninfo)
         for source in listed.values():
             store = HoldingStore(stack.store.url, ca_file=stack.layout.ca)
