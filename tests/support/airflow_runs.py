@@ -21,7 +21,7 @@ from include.local.run import start_run, wait_for_dag
 # Words of command lines that tell a child at work from one that only says its version.
 DUMPING = "pg_dump --format=directory"
 SCRATCH_SERVER = "postgres -D"
-LOADING = "--section=data"
+LOADING = "[local] COPY"
 POLL_SECONDS = 1.0
 WRITE_SECONDS = 30.0
 TASK_SECONDS = 120.0
