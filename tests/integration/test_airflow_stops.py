@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -199,7 +200,8 @@ def test_a_dump_that_a_person_marks_failed_ends_at_once_and_lets_the_source_go(
     assert airflow_stack.keys(stopped.run) == []
     (message,) = airflow_stack.messages(stopped.run)
     assert "*failed* at `dump`" in message
-    assert "*Why:* CommandKilledError: pg_dump was ended" in message
+    # The message goes out at once, the task ends at its next heartbeat: either may be first.
+    assert re.search(r"\*Why:\* (CommandKilledError: pg_dump was ended|.*, or somebody marked it)", message)
 
 
 def test_no_log_of_a_task_that_was_stopped_holds_a_secret(stops: Stops, airflow_stack: AirflowStack) -> None:
