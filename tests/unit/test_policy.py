@@ -13,7 +13,7 @@ from include.backup.backup_id import KINDS, SOURCE_NAME, TIERS
 from include.backup.cron import cron_problem
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
 from include.backup.policy import PROJECT, SCHEMA_FILE, SHIPPED_POLICY, Policy, load_policy, policy_path
-from include.backup.policy_checks import RESERVED_PREFIXES
+from include.backup.policy.checks import RESERVED_PREFIXES
 from include.backup.retention import STRATEGY_MINIMUM, Retention
 
 SHIPPED = SHIPPED_POLICY.read_text()
