@@ -2,7 +2,8 @@
 ## make down         stop everything that demo or up started
 ## make up           start everything, run nothing
 ## make status       what runs, and where
-## make test         lint, types and every test (installs what it needs)
+## make test         lint, types and the tests (installs what it needs)
+## make test-full    the same with the tests that take long: kills by the dozen, years of retention, big databases
 ##
 ## make unit         tests without Airflow and servers
 ## make dags         tests of the DAG files
@@ -32,7 +33,7 @@ PYTEST += -p tests.plugins.no_skips
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down status test unit dags integration lint type docs bench lock clean
+.PHONY: help install demo up down status test test-full unit dags integration lint type docs bench lock clean
 
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
@@ -53,6 +54,9 @@ status: install
 	@$(LOCAL) status
 
 test: lint type
+	$(PYTEST) tests --ignore=tests/benchmarks -m "not long"
+
+test-full: lint type
 	$(PYTEST) tests --ignore=tests/benchmarks
 
 unit dags integration: install

@@ -22,34 +22,24 @@ read the past.
 
 from __future__ import annotations
 
-import logging
-import os
-
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG
 
 from backup_operators.chain import backup_chain, ended_run_callback
-from backup_operators.defaults import START_DATE, Tag, dag_id, dagrun_timeout, default_args, sources_with
-from include.backup.policy import SourcePolicy, load_policy, policy_path
+from backup_operators.defaults import Tag, dag_arguments, dagrun_timeout, has_tier, make_dags, timetable
+from include.backup.policy import SourcePolicy
 
-NAME, TIER = "daily_backup", "daily"
+TIER = "daily"
 
 
 def daily_backup(source: SourcePolicy) -> DAG:
     """Make one source's DAG."""
     tier = source.tier(TIER)
-    schedule = tier.schedule
     with DAG(
-        dag_id=dag_id(source.name, NAME),
+        **dag_arguments(source, "daily_backup"),
         description=f"Full backup of {source.name}, kept {tier.keep}",
         doc_md=__doc__,
-        schedule=None if schedule is None else CronTriggerTimetable(schedule.cron, timezone=schedule.timezone),
-        start_date=START_DATE,
-        catchup=False,
-        max_active_runs=1,
-        max_consecutive_failed_dag_runs=0,
+        schedule=timetable(tier.schedule),
         dagrun_timeout=dagrun_timeout(source, tier),
-        is_paused_upon_creation=True,
-        default_args=default_args(source),
         on_failure_callback=ended_run_callback(source, tier),
         tags=[Tag.BACKUP, Tag.SCHEDULED],
     ) as dag:
@@ -57,8 +47,4 @@ def daily_backup(source: SourcePolicy) -> DAG:
     return dag
 
 
-policy = load_policy(policy_path(os.environ))
-for rejected in policy.rejected.values():
-    logging.getLogger(__name__).error("a source is left out: %s", rejected)
-for protected in sources_with(TIER, NAME, policy.sources.values()):
-    daily_backup(protected)
+make_dags(daily_backup, where=has_tier(TIER))

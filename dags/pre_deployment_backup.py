@@ -22,16 +22,13 @@ with the dump in staging, for `keep_failed_hours` after the failure. For another
 
 from __future__ import annotations
 
-import logging
-import os
-
 from airflow.sdk import DAG, Param
 
 from backup_operators.chain import ReleaseFields, backup_chain, ended_run_callback
-from backup_operators.defaults import START_DATE, Tag, dag_id, dagrun_timeout, default_args, sources_with
-from include.backup.policy import SourcePolicy, TierPolicy, load_policy, policy_path
+from backup_operators.defaults import Tag, dag_arguments, dagrun_timeout, has_tier, make_dags
+from include.backup.policy import SourcePolicy, TierPolicy
 
-NAME, TIER = "pre_deployment_backup", "pre_deployment"
+TIER = "pre_deployment"
 
 
 def parameters(tier: TierPolicy) -> dict[str, Param]:
@@ -62,17 +59,11 @@ def pre_deployment_backup(source: SourcePolicy) -> DAG:
     """Make one source's DAG."""
     tier = source.tier(TIER)
     with DAG(
-        dag_id=dag_id(source.name, NAME),
+        **dag_arguments(source, "pre_deployment_backup"),
         description=f"Full backup of {source.name} before a deployment, kept {tier.keep}",
         doc_md=__doc__,
         schedule=None,
-        start_date=START_DATE,
-        catchup=False,
-        max_active_runs=1,
-        max_consecutive_failed_dag_runs=0,
         dagrun_timeout=dagrun_timeout(source, tier),
-        is_paused_upon_creation=True,
-        default_args=default_args(source),
         on_failure_callback=ended_run_callback(source, tier),
         params=parameters(tier),
         tags=[Tag.BACKUP, Tag.TRIGGERED],
@@ -86,8 +77,4 @@ def pre_deployment_backup(source: SourcePolicy) -> DAG:
     return dag
 
 
-policy = load_policy(policy_path(os.environ))
-for rejected in policy.rejected.values():
-    logging.getLogger(__name__).error("a source is left out: %s", rejected)
-for protected in sources_with(TIER, NAME, policy.sources.values()):
-    pre_deployment_backup(protected)
+make_dags(pre_deployment_backup, where=has_tier(TIER))

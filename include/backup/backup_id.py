@@ -11,11 +11,13 @@ from typing import Literal, overload
 from include.backup.errors import ParameterError
 
 SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-TIERS = ("daily", "weekly", "monthly", "yearly", "pre_deployment")
+TIERS = ("daily", "weekly", "monthly", "yearly", "pre_deployment", "hourly")
+# Backups that no tier of the policy schedules: base backups, and copies taken before something is overwritten.
+OTHER_TIERS = ("incremental", "safety")
 KINDS = ("full", "schema", "tables", "base", "wal")
 _TIME = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(
-    rf"(?P<source>{SOURCE_NAME.pattern})_(?P<tier>{'|'.join(TIERS)})_(?P<kind>{'|'.join(KINDS)})"
+    rf"(?P<source>{SOURCE_NAME.pattern})_(?P<tier>{'|'.join(TIERS + OTHER_TIERS)})_(?P<kind>{'|'.join(KINDS)})"
     r"_(?P<run_after>[0-9]{8}T[0-9]{6}Z)_(?P<run>[0-9a-f]{6})"
 )
 
@@ -43,7 +45,7 @@ def make_backup_id(*, source: str, tier: str, kind: str, run_after: datetime, da
     made = str(BackupId(source=source, tier=tier, kind=kind, run_after=due, run=run))
     parsed = parse_backup_id(made)
     if (parsed.source, parsed.tier, parsed.kind) != (source, tier, kind):
-        raise ParameterError(f"{made} cannot be read back; allowed tiers: {', '.join(TIERS)}")
+        raise ParameterError(f"{made} cannot be read back; allowed tiers: {', '.join(TIERS + OTHER_TIERS)}")
     return made
 
 

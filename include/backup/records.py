@@ -87,7 +87,13 @@ def _build_record(kind: type, value: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := set(value) - set(fields):
         raise ValueError(f"unknown fields {sorted(unknown)}")
-    return kind(**{name: _build(hints[name], value[name], where) for name in fields})
+    # A field with a default is one that was added later: records of before are read without it.
+    given = {name for name, field in fields.items() if name in value or not _has_default(field)}
+    return kind(**{name: _build(hints[name], value[name], where) for name in fields if name in given})
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
 def _expect(kind: type, value: Any) -> None:

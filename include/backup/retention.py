@@ -74,5 +74,6 @@ STRATEGY_MINIMUM: Mapping[str, Retention] = MappingProxyType(
         "monthly": Retention(amount=12, unit="month"),
         "yearly": Retention(amount=7, unit="year"),
         "pre_deployment": Retention(amount=30, unit="day"),
+        "hourly": Retention(amount=7, unit="day"),
     }
 )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+import os
+from collections.abc import Callable
 from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import get_parsing_context
+from airflow.sdk import CronTriggerTimetable, get_parsing_context
 
-from include.backup.policy import SourcePolicy, TierPolicy
+from include.backup.policy import Schedule, SourcePolicy, TierPolicy, load_policy, policy_path
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+log = logging.getLogger(__name__)
 
 OWNER = "backup"
 START_DATE = datetime(2025, 1, 1, tzinfo=UTC)
@@ -27,6 +34,24 @@ class Tag(StrEnum):
     BACKUP = "backup"
     SCHEDULED = "scheduled"
     TRIGGERED = "triggered"
+
+
+def dag_arguments(source: SourcePolicy, dag_name: str) -> dict[str, Any]:
+    """Return the arguments that all DAGs of a source share, so that none is left to Airflow's defaults."""
+    return {
+        "dag_id": dag_id(source.name, dag_name),
+        "start_date": START_DATE,
+        "catchup": False,
+        "max_active_runs": 1,
+        "max_consecutive_failed_dag_runs": 0,
+        "is_paused_upon_creation": True,
+        "default_args": default_args(source),
+    }
+
+
+def timetable(schedule: Schedule | None) -> CronTriggerTimetable | None:
+    """Return when a DAG is due; None for one that is only triggered."""
+    return None if schedule is None else CronTriggerTimetable(schedule.cron, timezone=schedule.timezone)
 
 
 def default_args(source: SourcePolicy) -> dict[str, Any]:
@@ -49,12 +74,23 @@ def dagrun_timeout(source: SourcePolicy, tier: TierPolicy) -> timedelta:
     return sum(timeouts, timedelta()) * (source.retries + 1) + waits + QUEUE_MARGIN
 
 
-def sources_with(tier: str, dag_name: str, sources: Iterable[SourcePolicy]) -> Iterator[SourcePolicy]:
-    """Yield the sources that have a tier; a process that needs one DAG gets only that one's source."""
+def make_dags(make: Callable[[SourcePolicy], DAG], *, where: Callable[[SourcePolicy], bool]) -> None:
+    """Make a DAG for each source of the policy that ``where`` is true of; ``make`` has the DAG's name.
+
+    A source that is not acceptable is left out, and hides no other. A process that needs one DAG makes only that.
+    """
+    policy = load_policy(policy_path(os.environ))
+    for rejected in policy.rejected.values():
+        log.error("a source is left out: %s", rejected)
     wanted = get_parsing_context().dag_id
-    for source in sources:
-        if tier in source.tiers and wanted in (None, dag_id(source.name, dag_name)):
-            yield source
+    for source in policy.sources.values():
+        if where(source) and wanted in (None, dag_id(source.name, make.__name__)):
+            make(source)
+
+
+def has_tier(name: str) -> Callable[[SourcePolicy], bool]:
+    """Return whether a source has a tier, as ``make_dags`` asks."""
+    return lambda source: name in source.tiers
 
 
 def dag_id(source: str, dag_name: str) -> str:

@@ -35,6 +35,7 @@ class BackupStepOperator(BaseOperator):
     :param tier: tier of that source (templated)
     :param release: release that the backup guards, together with ``git_sha`` (templated)
     :param git_sha: commit of that release (templated)
+    :param kind: kind of the backup; without it the tier's
 
     Returns the step's report: ids and numbers.
     """
@@ -50,6 +51,7 @@ class BackupStepOperator(BaseOperator):
         tier: str,
         release: str | None = None,
         git_sha: str | None = None,
+        kind: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -57,6 +59,7 @@ class BackupStepOperator(BaseOperator):
         self.tier = tier
         self.release = release
         self.git_sha = git_sha
+        self.kind = kind
 
     def execute(self, context: Context) -> dict[str, Any]:
         die_with_parent()
@@ -98,6 +101,7 @@ class BackupStepOperator(BaseOperator):
             runner=self._runner,
             log=step_log(),
             release=self._release(),
+            kind=self.kind,
         )
 
     def on_kill(self) -> None:

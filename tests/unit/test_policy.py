@@ -110,7 +110,7 @@ def test_a_tier_of_the_defaults_counts_only_for_a_source_that_names_it(tmp_path:
         ("kind: full", "kind: wal", "kind: wal", "allowed: full"),
         ("schedule: null", 'schedule: {cron: "0 1 * * *", timezone: UTC}', 'cron: "0 1', "schedule: null"),
         ("bucket: pulse-backups", "bucket: Pulse", "bucket: Pulse", "S3 bucket"),
-        ("      daily:\n        schedule", "      hourly:\n        schedule", "hourly:", "daily, weekly"),
+        ("      daily:\n        schedule", "      fortnightly:\n        schedule", "fortnightly:", "daily, weekly"),
         ("proof_level: complete", "proof_level: full", "proof_level: full", "complete, data"),
         ("  pulse_messages:", "  Pulse-Messages:", "Pulse-Messages:", "a-z, 0-9"),
         ("format_version: 1", "format_version: 2", "format_version: 2", "allowed: 1"),

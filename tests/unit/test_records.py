@@ -109,6 +109,18 @@ def test_a_missing_field_is_refused_by_name(field: str) -> None:
         read(json.dumps(values).encode())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Grown:
+    text: str
+    added_later: tuple[str, ...] = ()
+
+
+def test_a_record_of_before_a_field_was_added_is_read_without_it() -> None:
+    assert from_json(Grown, b'{"format_version": 1, "text": "x"}', format_version=1, name=NAME) == Grown(text="x")
+    with pytest.raises(ManifestError, match="text"):
+        from_json(Grown, b'{"format_version": 1, "added_later": []}', format_version=1, name=NAME)
+
+
 @pytest.mark.parametrize("values", [some(surprise=1), some(inner={"count": 1, "share": 1.0, "surprise": 2})])
 def test_an_unknown_field_is_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(ManifestError, match=r"unknown fields \['surprise'\]"):

@@ -73,10 +73,12 @@ class StepContext:
         runner: Runner,
         log: logging.Logger,
         release: Release | None = None,
+        kind: str | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.source = source
         self.tier = tier
+        self.kind = kind or tier.kind
         self.run = run
         self.database = database
         self.release = release
@@ -87,7 +89,7 @@ class StepContext:
         self.backup_id = make_backup_id(
             source=source.name,
             tier=tier.name,
-            kind=tier.kind,
+            kind=self.kind,
             run_after=run.run_after,
             dag_id=run.dag_id,
             run_id=run.run_id,
@@ -138,8 +140,12 @@ def build_context(
     runner: Runner,
     log: logging.Logger,
     release: Release | None = None,
+    kind: str | None = None,
 ) -> StepContext:
-    """Return the context of one run; raises UnknownSourceError, UnknownTierError or ParameterError."""
+    """Return the context of one run; raises UnknownSourceError, UnknownTierError or ParameterError.
+
+    ``kind`` is that of a second archive of the same run, such as the schema beside a weekly backup.
+    """
     source_policy = policy.source(source)
     tier_policy = source_policy.tier(tier)
     if release is not None:
@@ -155,6 +161,7 @@ def build_context(
         runner=runner,
         log=log,
         release=release,
+        kind=kind,
     )
 
 

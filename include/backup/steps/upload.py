@@ -115,7 +115,7 @@ def _layout(ctx: StepContext, pack: Pack, facts: DumpFacts) -> TarLayout:
 
 
 def _plan(ctx: StepContext, layout: TarLayout) -> UploadPlan:
-    tags = {"source": ctx.source.name, "tier": ctx.tier.name, "kind": ctx.tier.kind}
+    tags = {"source": ctx.source.name, "tier": ctx.tier.name, "kind": ctx.kind}
     return UploadPlan(
         key=ctx.archive_key,
         layout=layout,
@@ -151,7 +151,7 @@ def _manifest(
         backup_id=ctx.backup_id,
         source=ctx.source.name,
         tier=ctx.tier.name,
-        kind=ctx.tier.kind,
+        kind=ctx.kind,
         created_at=ctx.clock(),
         run=RunFacts(
             dag_id=ctx.run.dag_id,
