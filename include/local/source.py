@@ -26,6 +26,12 @@ SUPERUSER = "supabase_admin"
 SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
+    # What base backups, the streaming of WAL and incremental base backups need.
+    "wal_level": "logical",
+    "max_wal_senders": "10",
+    "max_replication_slots": "10",
+    "max_slot_wal_keep_size": "4GB",
+    "summarize_wal": "on",
     "log_min_duration_statement": "5s",
     "log_connections": "off",
     "timezone": "UTC",

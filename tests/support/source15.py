@@ -33,7 +33,7 @@ def source15_server(folder: Path, *, sample_mb: int) -> Iterator[DatabaseConnect
             superuser=SUPERUSER,
             password=PASSWORD,
             user=user,
-            settings={"fsync": "off"},
+            settings={"fsync": "off", "wal_level": "logical", "max_slot_wal_keep_size": "4GB"},
         )
     )
     server.start()

@@ -12,7 +12,7 @@ DECLARE
         ['supabase_auth_admin',    'LOGIN NOINHERIT CREATEROLE'],
         ['supabase_storage_admin', 'LOGIN NOINHERIT CREATEROLE'],
         ['dashboard_user',         'NOLOGIN CREATEDB CREATEROLE REPLICATION'],
-        ['pulse_backup',           'LOGIN BYPASSRLS CONNECTION LIMIT 20'],
+        ['pulse_backup',           'LOGIN REPLICATION BYPASSRLS CONNECTION LIMIT 20'],
         ['Pulse "Ops" \ team',     $$NOLOGIN VALID UNTIL '2031-12-31 00:00:00+00'$$]
     ];
     wish text[];
@@ -32,7 +32,7 @@ $roles$;
 
 GRANT anon, authenticated, service_role TO authenticator;
 GRANT service_role TO "Pulse ""Ops"" \ team";
-GRANT pg_read_all_data TO pulse_backup;
+GRANT pg_read_all_data, pg_monitor TO pulse_backup;
 GRANT SET ON PARAMETER log_min_duration_statement TO dashboard_user;
 GRANT pg_monitor TO "Pulse ""Ops"" \ team" WITH ADMIN OPTION;
 

@@ -55,3 +55,10 @@ COMMENT ON SCHEMA extensions IS 'Where extensions live; not "public"';
 COMMENT ON SCHEMA "Odd ""names"" \ and
 lines" IS 'Names that a careless script quotes wrongly';
 COMMENT ON EXTENSION hstore IS 'Used by conversations.labels';
+
+-- What physical backups ask of a role that is no superuser, beside REPLICATION: a segment of WAL ended on demand, and
+-- the server's own configuration, which Debian keeps outside the data folder.
+GRANT EXECUTE ON FUNCTION
+    pg_catalog.pg_switch_wal(), pg_catalog.pg_show_all_file_settings(), pg_catalog.pg_hba_file_rules()
+    TO pulse_backup;
+GRANT SELECT ON pg_catalog.pg_file_settings, pg_catalog.pg_hba_file_rules TO pulse_backup;
