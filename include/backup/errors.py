@@ -260,6 +260,28 @@ class RestoreDiffersError(RestoreError, RetryWorthlessError):
     exit_code = 4
 
 
+class ApprovalError(RetryWorthlessError):
+    """Raised when nobody who may has said yes to exactly what is about to be done."""
+
+    exit_code = 5
+
+
+class AirflowApiError(BackupError):
+    """Raised when Airflow's own API does not answer, or refuses the service user."""
+
+    exit_code = 3
+
+
+class TargetBusyError(RestoreError):
+    """Raised when another restore into the same target is under way; names who holds it."""
+
+    exit_code = 5
+
+
+class SwapError(RestoreError):
+    """Raised when a swap by rename failed; says whether it was undone."""
+
+
 class ProofFailedError(RetryWorthlessError):
     """Raised when a restored backup differs from what the dump read."""
 

@@ -30,7 +30,7 @@ API_SERVER = "airflow-api-server"
 HEALTH_NAMES = ("scheduler", "triggerer", "dag_processor")
 START_SECONDS = 120.0
 SETUP_SECONDS = 180.0
-ADMIN, DEPLOYER = "admin", "deploy"
+ADMIN, DEPLOYER, SERVICE = "admin", "deploy", "backup_service"
 
 
 class Airflow:
@@ -77,7 +77,13 @@ class Airflow:
         passwords = load_credentials(self._layout.credentials)
         write_private(
             self._layout.airflow / "passwords.json",
-            json.dumps({ADMIN: passwords.airflow_admin_password, DEPLOYER: passwords.airflow_deploy_password}),
+            json.dumps(
+                {
+                    ADMIN: passwords.airflow_admin_password,
+                    DEPLOYER: passwords.airflow_deploy_password,
+                    SERVICE: passwords.airflow_service_password,
+                }
+            ),
         )
         log = self._layout.logs / "airflow-setup.log"
         with log.open("ab") as output:
@@ -160,7 +166,7 @@ def airflow_settings(layout: Layout, credentials: Credentials) -> dict[str, str]
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "AIRFLOW__CORE__FERNET_KEY": credentials.airflow_fernet_key,
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{DEPLOYER}:user",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{DEPLOYER}:user,{SERVICE}:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{layout.airflow_port}/execution/",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",

@@ -26,6 +26,7 @@ class Credentials:
     store_secret_key: str
     airflow_admin_password: str
     airflow_deploy_password: str
+    airflow_service_password: str
     airflow_jwt_secret: str
     airflow_fernet_key: str
     airflow_api_secret: str
@@ -46,6 +47,7 @@ def make_credentials() -> Credentials:
         store_secret_key="",
         airflow_admin_password=secrets.token_urlsafe(12),
         airflow_deploy_password=secrets.token_urlsafe(12),
+        airflow_service_password=secrets.token_urlsafe(12),
         airflow_jwt_secret=secrets.token_urlsafe(64),
         airflow_fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         airflow_api_secret=secrets.token_urlsafe(32),

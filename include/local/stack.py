@@ -8,7 +8,7 @@ from pathlib import Path
 
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.settings import SHIPPED_SETTINGS, Settings, load_settings
-from include.local.airflow import AIRFLOW_NAMES, API_SERVER, Airflow
+from include.local.airflow import AIRFLOW_NAMES, API_SERVER, SERVICE, Airflow
 from include.local.airflow_api import AirflowApi
 from include.local.credentials import load_credentials
 from include.local.environment import service_environment
@@ -18,7 +18,7 @@ from include.local.processes import marked_processes
 from include.local.s3 import REGION, TERM_SECONDS, Store
 from include.local.service import Service, kill_all, stop_all, stop_program
 from include.local.slack import SlackCapture
-from include.local.source import DATABASE, Source
+from include.local.source import DATABASE, SUPERUSER, Source
 from include.local.startup import Say, Startup
 from include.local.status import ServiceStatus, UpReport
 
@@ -131,6 +131,11 @@ class Stack:
             "PULSE_DB_USER": "pulse_backup",
             "PULSE_DB_PASSWORD": credentials.source_backup_password,
             "PULSE_DB_CA": str(self.layout.ca),
+            "PULSE_RESTORE_USER": SUPERUSER,
+            "PULSE_RESTORE_PASSWORD": credentials.source_superuser_password,
+            "PULSE_AIRFLOW_URL": self.airflow.url,
+            "PULSE_AIRFLOW_SERVICE_USER": SERVICE,
+            "PULSE_AIRFLOW_SERVICE_PASSWORD": credentials.airflow_service_password,
             "PULSE_S3_ENDPOINT": self.store.url,
             "PULSE_S3_REGION": REGION,
             "PULSE_S3_ACCESS_KEY": credentials.store_access_key,

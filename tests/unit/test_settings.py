@@ -43,7 +43,9 @@ def test_the_shipped_settings_have_every_connection_that_the_shipped_policy_name
     settings = load_settings(SHIPPED_SETTINGS, FULL)
     source = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages")
     assert source.slack is not None
+    assert source.restore is not None
     wanted = {source.connection, source.store.connection, source.slack.connection}
+    wanted |= {*source.restore.connections, source.restore.approval.connection}
     assert {spec.conn_id for spec in settings.connections} == wanted
     assert {pool.name: pool.slots for pool in settings.pools} == {"pg_source": 1, "scratch": 1}
 

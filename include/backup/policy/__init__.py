@@ -12,18 +12,23 @@ from include.backup.policy.model import (
     TierPolicy,
     Timeouts,
 )
+from include.backup.policy.restore import ApprovalPolicy, RestorePolicy, RestoreServer, ThawPolicy
 
 __all__ = [
     "PROJECT",
     "SCHEMA_FILE",
     "SHIPPED_POLICY",
+    "ApprovalPolicy",
     "EncryptionPolicy",
     "Policy",
     "ProofPolicy",
+    "RestorePolicy",
+    "RestoreServer",
     "Schedule",
     "SlackPolicy",
     "SourcePolicy",
     "StorePolicy",
+    "ThawPolicy",
     "TierPolicy",
     "Timeouts",
     "load_policy",

@@ -53,7 +53,8 @@ def merge(document: Document, name: str, own: Any) -> Draft:
     tiers = own.get("tiers")
     named = tiers if isinstance(tiers, dict) else {}
     base = {
-        **defaults,
+        # Nobody restores into a source whose policy does not say where to.
+        **{key: value for key, value in defaults.items() if key != "restore" or key in own},
         **(
             {"tiers": {tier: data for tier, data in defaults["tiers"].items() if tier in named}}
             if "tiers" in defaults

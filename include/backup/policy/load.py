@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from include.backup.backup_id import SOURCE_NAME
+from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
 from include.backup.policy.model import (
@@ -22,13 +23,13 @@ from include.backup.policy.model import (
     TierPolicy,
     Timeouts,
 )
+from include.backup.policy.restore import restore_policy
 from include.backup.schema import check
 from include.backup.yaml_document import Document, Problem, describe, read_document
 
 PROJECT = Path(__file__).resolve().parents[3]
 SHIPPED_POLICY = PROJECT / "include" / "policy" / "pulse_messages.yaml"
 SCHEMA_FILE = PROJECT / "include" / "policy" / "policy.schema.json"
-_UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
 def policy_path(environ: Mapping[str, str]) -> Path:
@@ -106,6 +107,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         ),
         slack=SlackPolicy(connection=data["slack"]["connection"]) if "slack" in data else None,
         proof=ProofPolicy(allowed_gaps=tuple(data.get("proof", {}).get("allowed_gaps", ()))),
+        restore=restore_policy(data.get("restore")),
         tiers={tier: _tier(tier, settings, dump) for tier, settings in data["tiers"].items()},
     )
 
@@ -122,13 +124,8 @@ def _tier(name: str, data: Mapping[str, Any], dump: timedelta) -> TierPolicy:
         prefix=data["prefix"],
         proof_level=data["proof_level"],
         prove=data["prove"],
-        timeouts=Timeouts(dump=dump, **{task: _duration(text) for task, text in data["timeouts"].items()}),
+        timeouts=Timeouts(dump=dump, **{task: parse_duration(text) for task, text in data["timeouts"].items()}),
     )
-
-
-def _duration(text: str) -> timedelta:
-    amount, unit = text.split()
-    return timedelta(seconds=int(amount) * _UNIT_SECONDS[unit.removesuffix("s")])
 
 
 def _shown(path: Path) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
+from include.backup.policy.restore import RestorePolicy
 from include.backup.retention import Retention
 
 
@@ -102,6 +103,7 @@ class SourcePolicy:
     slack: SlackPolicy | None
     proof: ProofPolicy
     tiers: Mapping[str, TierPolicy]
+    restore: RestorePolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""

@@ -1,0 +1,17 @@
+"""Durations as the policy writes them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+_UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return a duration; the policy's schema has checked the text.
+
+    >>> parse_duration("30 minutes")
+    datetime.timedelta(seconds=1800)
+    """
+    amount, unit = text.split()
+    return timedelta(seconds=int(amount) * _UNIT_SECONDS[unit.removesuffix("s")])
