@@ -11,7 +11,7 @@ dumped by pg_dump {pg_dump_version} at {time} (UTC)
 
 This is a plain tar file. It holds
   globals.sql        roles, memberships and role settings (pg_dumpall --globals-only)
-  dump/              a dump in pg_dump's directory format; data files end in .zst (zstd)
+  dump/              {holds}
 
 To restore it with nothing but tar, zstd and PostgreSQL's own tools (pg_restore {pg_restore_minimum} or newer):
 
@@ -27,12 +27,20 @@ refuses, so leave those out and give them their name by hand:
   find dump -name '*.zst' -size +0 -exec zstd -d -q --rm {{}} +
   find dump -name '*.zst' -size 0 -exec sh -c 'mv "$1" "${{1%.zst}}"' _ {{}} ';'
 
+A restore runs the functions of the archive with the rights of whoever restores: take a server of its own.
 Roles{role_passwords}
 Extensions of the source: {extensions}
 """
 
+_DIRECTORY = "a dump in pg_dump's directory format; data files end in .zst (zstd)"
+_HOLDS = {
+    "full": _DIRECTORY,
+    "schema": "the definitions of all objects, without rows, in pg_dump's directory format",
+    "tables": f"some of its tables with what they need, {_DIRECTORY}",
+}
 
-def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int) -> bytes:
+
+def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int, kind: str = "full") -> bytes:
     """Return the text of README.txt."""
     extensions = ", ".join(f"{item.name} {item.version}" for item in facts.extensions) or "none"
     passwords = (
@@ -42,6 +50,7 @@ def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int)
     )
     return _TEXT.format(
         backup_id=backup_id,
+        holds=_HOLDS.get(kind, _DIRECTORY),
         database=facts.server.database,
         server_version=facts.server.version,
         encoding=facts.server.encoding,
