@@ -220,10 +220,12 @@ class ObjectStore:
             raise ObjectExistsError(f"{self.url(key)} is already there with other content; it was left as it is")
         return False
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield every object below a prefix."""
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        """Yield every object below a prefix in the order of the keys, those after ``start_after``; page by page."""
         with self.errors(prefix, "list"):
-            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            pages = self.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix, StartAfter=start_after
+            )
             for page in pages:
                 for item in page.get("Contents", []):
                     yield ObjectInfo(
@@ -233,6 +235,14 @@ class ObjectStore:
                         etag=item["ETag"].strip('"'),
                         storage_class=item.get("StorageClass", "STANDARD"),
                     )
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names that are followed by a slash directly below a prefix, in order."""
+        with self.errors(prefix, "list"):
+            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+            for page in pages:
+                for item in page.get("CommonPrefixes", []):
+                    yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
     @contextmanager
     def errors(self, key: str, action: str) -> Iterator[None]:

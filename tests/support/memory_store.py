@@ -39,10 +39,14 @@ class MemoryStore(ObjectStore):
         if len(content) < length:
             raise ObjectShortError(f"{self.url(key)} ends at byte {offset + len(content)}")
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
         for key in sorted(self.objects):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and key > start_after:
                 yield self._info(key, self.objects[key])
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        below = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
+        yield from sorted({name.split("/")[0] for name in below if "/" in name})
 
     def _info(self, key: str, content: bytes) -> ObjectInfo:
         return ObjectInfo(key=key, size=len(content), modified=datetime(2026, 5, 11, tzinfo=UTC), etag="x")
