@@ -270,6 +270,19 @@ class WalTimeoutError(WalError):
     """Raised when the source did not send its log within the policy's time."""
 
 
+# --- evidence and holds ----------------------------------------------------------------------------
+
+
+class EvidenceError(StoreError, RetryWorthlessError):
+    """Raised when the evidence of a source cannot be added to, or is not what was recorded."""
+
+    exit_code = 4
+
+
+class HoldError(ParameterError):
+    """Raised when a hold cannot be set or released as asked."""
+
+
 # --- proof -----------------------------------------------------------------------------------------
 
 

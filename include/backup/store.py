@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 READ_CHUNK_BYTES = 1 << 18
 READ_ATTEMPTS = 4
+WRITE_ATTEMPTS = 5
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
+_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _KMS = {"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "NotFoundException"}
 
 
@@ -70,8 +72,22 @@ class ObjectInfo:
     kms_key_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectLock:
+    """Until when an object's version cannot be deleted; ``mode`` is GOVERNANCE or COMPLIANCE."""
+
+    mode: str
+    until: datetime
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of a PUT."""
+        return {"ObjectLockMode": self.mode, "ObjectLockRetainUntilDate": self.until}
+
+
 class ObjectStore:
     """One bucket."""
+
+    _object_lock: bool | None = None
 
     def __init__(self, *, s3: S3Client, kms: KMSClient, bucket: str) -> None:
         self.s3 = s3
@@ -192,12 +208,39 @@ class ObjectStore:
                     )
 
     def put_if_absent(
-        self, key: str, body: bytes, *, encryption: Encryption, tags: Mapping[str, str] | None = None
+        self,
+        key: str,
+        body: bytes,
+        *,
+        encryption: Encryption,
+        tags: Mapping[str, str] | None = None,
+        lock: ObjectLock | None = None,
     ) -> bool:
         """Write a small object once. Return False when it was there already with the same bytes.
 
         Raises ObjectExistsError when it was there with other bytes.
         """
+        for _ in range(WRITE_ATTEMPTS):
+            if self._put_once(key, body, encryption=encryption, tags=tags, lock=lock):
+                return True
+            # A store that is just deciding between two writers answers as if it were there, and it may not be.
+            with suppress(ObjectMissingError):
+                if self.get(key) != body:
+                    raise ObjectExistsError(
+                        f"{self.url(key)} is already there with other content; it was left as it is"
+                    )
+                return False
+        raise StoreError(f"{self.url(key)} is being written by others and never there; retry the task")
+
+    def _put_once(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        encryption: Encryption,
+        tags: Mapping[str, str] | None,
+        lock: ObjectLock | None,
+    ) -> bool:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         with self.errors(key, "write"):
             try:
@@ -210,15 +253,33 @@ class ObjectStore:
                     IfNoneMatch="*",
                     Tagging=tagging(tags),
                     **encryption.arguments(),
+                    **({} if lock is None else lock.arguments()),
                 )
             except ClientError as error:
-                if _code(error) not in {"PreconditionFailed", "412"}:
+                if _code(error) not in _TAKEN:
                     raise
-            else:
-                return True
-        if self.get(key) != body:
-            raise ObjectExistsError(f"{self.url(key)} is already there with other content; it was left as it is")
-        return False
+                return False
+        return True
+
+    def has_object_lock(self) -> bool:
+        """Say whether the bucket was made with Object Lock; asked once."""
+        if self._object_lock is None:
+            with self.errors("", "read the lock configuration of the bucket"):
+                try:
+                    answer = self.s3.get_object_lock_configuration(Bucket=self.bucket)
+                    enabled = answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+                except ClientError as error:
+                    if _code(error) not in {"ObjectLockConfigurationNotFoundError", "NotImplemented"}:
+                        raise
+                    enabled = False
+            self._object_lock = enabled
+        return self._object_lock
+
+    def page(self, prefix: str, *, start_after: str, limit: int) -> tuple[str, ...]:
+        """Return at most ``limit`` keys below a prefix that come after a key, by one call."""
+        with self.errors(prefix, "list"):
+            answer = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix, StartAfter=start_after, MaxKeys=limit)
+        return tuple(item["Key"] for item in answer.get("Contents", []))
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield every object below a prefix in the order of the keys, those after ``start_after``; page by page."""
@@ -243,6 +304,21 @@ class ObjectStore:
             for page in pages:
                 for item in page.get("CommonPrefixes", []):
                     yield item["Prefix"].removeprefix(prefix).rstrip("/")
+
+    def rewritten(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield the keys below a prefix that were overwritten or deleted, with how many versions and markers.
+
+        A bucket without versioning remembers nothing.
+        """
+        counts: dict[str, int] = {}
+        with self.errors(prefix, "list the versions of"):
+            pages = self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
+            for page in pages:
+                for item in page.get("Versions", []):
+                    counts[item["Key"]] = counts.get(item["Key"], 0) + 1
+                for marker in page.get("DeleteMarkers", []):
+                    counts[marker["Key"]] = counts.get(marker["Key"], 0) + 2
+        yield from ((key, count) for key, count in counts.items() if count > 1)
 
     @contextmanager
     def errors(self, key: str, action: str) -> Iterator[None]:

@@ -12,6 +12,7 @@ from include.backup.backup_id import SOURCE_NAME
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
+from include.backup.policy.evidence import evidence_policy
 from include.backup.policy.model import (
     EncryptionPolicy,
     Policy,
@@ -109,6 +110,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         proof=ProofPolicy(allowed_gaps=tuple(data.get("proof", {}).get("allowed_gaps", ()))),
         restore=restore_policy(data.get("restore")),
         tiers={tier: _tier(tier, settings, dump) for tier, settings in data["tiers"].items()},
+        evidence=evidence_policy(data["evidence"]) if "evidence" in data else None,
     )
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
+from include.backup.policy.evidence import EvidencePolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.retention import Retention
 
@@ -104,6 +105,7 @@ class SourcePolicy:
     proof: ProofPolicy
     tiers: Mapping[str, TierPolicy]
     restore: RestorePolicy | None = None
+    evidence: EvidencePolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""

@@ -97,6 +97,8 @@ class Proof:
     checks: tuple[CheckResult, ...]
     not_proven: tuple[str, ...]
     differences: tuple[Difference, ...]
+    # The newest record of the ledger when this proof was made: an anchor against a ledger whose end is cut off.
+    evidence_head: str | None = None
 
     @property
     def rows(self) -> int:

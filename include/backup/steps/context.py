@@ -39,6 +39,11 @@ class RunIdentity:
     try_number: int = 1
     triggered_by: str | None = None
 
+    @property
+    def actor(self) -> str:
+        """Who acts, as the evidence names it."""
+        return f"{self.dag_id} {self.run_id}" + (f" by {self.triggered_by}" if self.triggered_by else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from include.backup.catalog import Catalog, proof_prefix
 from include.backup.errors import ProofFailedError
+from include.backup.evidence import EventKind, open_ledger
 from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
 from include.backup.proof.prove import ProofRequest, prove
@@ -59,6 +60,7 @@ def run(ctx: StepContext) -> RestoreTestReport:
         store=ctx.store,
         catalog=ctx.catalog,
         scratch_root=ctx.scratch_root,
+        actor=ctx.run.actor,
     )
     proof = prove_stored(stored, runner=ctx.runner, log=ctx.log, clock=ctx.clock)
     check_passed(proof)
@@ -74,6 +76,7 @@ class StoredBackup:
     store: ObjectStore
     catalog: Catalog
     scratch_root: Path
+    actor: str = "command_line"
 
 
 def prove_stored(
@@ -91,12 +94,35 @@ def prove_stored(
         level_needed=Level(manifest.proof_level),
         allowed_gaps=tuple(stored.source.proof.allowed_gaps),
     )
-    proof = prove(request, runner=runner, log=log, clock=clock)
+    ledger = open_ledger(stored.source, stored.store, clock=clock)
+    proof = replace(prove(request, runner=runner, log=log, clock=clock), evidence_head=str(ledger.head()))
     key = f"{proof_prefix(stored.backup_id)}{proof.proof_id}.json"
     stored.store.put_if_absent(key, proof.to_json(), encryption=encryption)
+    ledger.append(
+        EventKind.PROOF,
+        subject=proof.backup_id,
+        actor=stored.actor,
+        facts=_facts(proof),
+        once=f"proof:{proof.proof_id}",
+    )
     for text in proof.not_proven:
         log.info("not proven: %s", text)
     return proof
+
+
+def _facts(proof: Proof) -> dict[str, Any]:
+    return {
+        "proof_id": proof.proof_id,
+        "result": proof.result,
+        "level": proof.level,
+        "level_needed": proof.level_needed,
+        "manifest_sha256": proof.manifest_sha256,
+        "tables": len(proof.tables),
+        "rows": proof.rows,
+        "differences": len(proof.differences),
+        "not_proven": len(proof.not_proven),
+        "seconds": round((proof.finished_at - proof.started_at).total_seconds(), 3),
+    }
 
 
 def report(proof: Proof) -> RestoreTestReport:

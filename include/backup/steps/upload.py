@@ -9,6 +9,7 @@ from typing import Any
 
 from include.backup.archive.tar import FileMember, TarLayout
 from include.backup.errors import ObjectExistsError
+from include.backup.evidence import EventKind, open_ledger
 from include.backup.manifest import (
     ArchiveObject,
     DumpFacts,
@@ -18,6 +19,8 @@ from include.backup.manifest import (
     ReleaseFacts,
     RunFacts,
     TableData,
+    fingerprint,
+    read_manifest,
 )
 from include.backup.multipart import (
     Uploaded,
@@ -70,7 +73,9 @@ def run(ctx: StepContext) -> UploadReport:
     Raises ObjectExistsError when an object of that name holds other content.
     """
     if ctx.manifest_is_stored():
-        return _already_stored(ctx)
+        manifest, content = ctx.catalog.read(ctx.backup_id)
+        _record(ctx, manifest, content)
+        return _already_stored(ctx, manifest)
     started = time.monotonic()
     with ctx.staging.locked():
         pack, facts = read_pack(ctx), read_facts(ctx)
@@ -82,6 +87,7 @@ def run(ctx: StepContext) -> UploadReport:
         content = ctx.staging.read(UPLOAD_FILE) or manifest.to_json()
         ctx.staging.write(UPLOAD_FILE, content)
         ctx.store.put_if_absent(ctx.manifest_key, content, encryption=ctx.encryption, tags=plan.tags)
+    _record(ctx, read_manifest(content, name=ctx.backup_id), content)
     return UploadReport(
         backup_id=ctx.backup_id,
         key=ctx.store.url(plan.key),
@@ -93,8 +99,28 @@ def run(ctx: StepContext) -> UploadReport:
     )
 
 
-def _already_stored(ctx: StepContext) -> UploadReport:
-    manifest = ctx.catalog.manifest(ctx.backup_id)
+def _record(ctx: StepContext, manifest: Manifest, content: bytes) -> None:
+    """Leave the evidence that this backup was stored; a retry finds it."""
+    open_ledger(ctx.source, ctx.store, clock=ctx.clock).append(
+        EventKind.BACKUP,
+        subject=manifest.backup_id,
+        actor=ctx.run.actor,
+        facts={
+            "key": manifest.archive.key,
+            "bytes": manifest.archive.size,
+            "checksum": manifest.archive.checksum,
+            "manifest_sha256": fingerprint(content),
+            "rows": manifest.rows,
+            "snapshot_time": manifest.dump.snapshot.time,
+            "encryption": manifest.archive.encryption,
+            "storage_class": manifest.archive.storage_class,
+            "release": None if manifest.release is None else manifest.release.name,
+        },
+        once=f"backup:{manifest.backup_id}",
+    )
+
+
+def _already_stored(ctx: StepContext, manifest: Manifest) -> UploadReport:
     return UploadReport(
         backup_id=ctx.backup_id,
         key=ctx.store.url(manifest.archive.key),

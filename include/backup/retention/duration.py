@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from types import MappingProxyType
 
 _TEXT = re.compile(r"(?P<amount>[1-9]\d{0,3}) (?P<unit>day|week|month|year)s?")
@@ -34,6 +35,17 @@ class Retention:
 
     def __str__(self) -> str:
         return f"{self.amount} {self.unit}" + ("s" if self.amount != 1 else "")
+
+    def after(self, moment: datetime) -> datetime:
+        """Return when this time ends that begins at ``moment``; a day that a month lacks is its last.
+
+        >>> Retention.parse("1 month").after(datetime(2025, 1, 31, 2))
+        datetime.datetime(2025, 2, 28, 2, 0)
+        """
+        if self.unit in _DAYS:
+            return moment + timedelta(days=self.amount * _DAYS[self.unit])
+        year, month = divmod(moment.year * MONTHS_IN_YEAR + moment.month - 1 + self._months(), MONTHS_IN_YEAR)
+        return moment.replace(year=year, month=month + 1, day=min(moment.day, monthrange(year, month + 1)[1]))
 
     def is_shorter_than(self, other: Retention) -> bool:
         """Say whether this time can end before the other.
