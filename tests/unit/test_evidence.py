@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from include.backup.errors import EvidenceError
 from include.backup.evidence import EventKind, Head, Ledger
-from include.backup.evidence.check import check_ledger, without_record
+from include.backup.evidence.check import check_ledger
 from include.backup.evidence.record import receipts_prefix, record_key
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.store import Encryption
@@ -110,15 +110,6 @@ def test_a_tail_that_was_cut_off_with_its_receipts_is_detected_by_a_head_kept_el
 def test_a_chain_that_was_made_anew_is_detected_by_a_head_kept_elsewhere() -> None:
     anchor = make_ledger(filled()).head()
     assert "the chain was made anew" in found(filled(), anchors=[("a bundle", anchor)])
-
-
-def test_a_removed_tail_shows_by_the_backups_that_have_no_record() -> None:
-    check = check_ledger(filled(3), "shop")
-    missing = list(without_record(check, backups=["backup-1", "backup-3"], proofs=["p"]))
-    assert [str(finding) for finding in missing] == [
-        "the backup backup-3 is in the store and has no record",
-        "the proof p is in the store and has no record",
-    ]
 
 
 def test_a_record_of_another_source_and_a_foreign_object_are_detected() -> None:

@@ -78,6 +78,7 @@ def make_parser() -> Parser:
     _show(commands)
     _verify(commands)
     _restore(commands)
+    _evidence(commands)
     return parser
 
 
@@ -93,7 +94,9 @@ def _common() -> Parser:
     return common
 
 
-def _command(commands: argparse._SubParsersAction[Parser], name: str, text: str, epilog: str = "") -> Parser:
+def _command(
+    commands: argparse._SubParsersAction[Parser], name: str, text: str, epilog: str = "", *, source: bool = True
+) -> Parser:
     command = commands.add_parser(
         name,
         help=text,
@@ -103,7 +106,9 @@ def _command(commands: argparse._SubParsersAction[Parser], name: str, text: str,
         parents=[_common()],
         allow_abbrev=False,
     )
-    command.add_argument("source", metavar="SOURCE", help="a source of the policy, e.g. pulse_messages")
+    command.set_defaults(tier=None)
+    if source:
+        command.add_argument("source", metavar="SOURCE", help="a source of the policy, e.g. pulse_messages")
     return command
 
 
@@ -163,6 +168,31 @@ def _restore(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument("--unproven", action="store_true", help="also a backup that nobody has proven")
     command.add_argument("--dry-run", action="store_true", help="only print what would be done")
     command.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _evidence(commands: argparse._SubParsersAction[Parser]) -> None:
+    text = "check or export the record of everything that happened to a source's backups"
+    command = commands.add_parser(
+        "evidence", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    verify = _command(actions, "verify", "check that no record was removed, changed, reordered or cut off")
+    verify.add_argument(
+        "--anchor", action="append", metavar="HEAD", help="a head (NUMBER:SHA256) that you noted down earlier"
+    )
+    export = _command(actions, "export", "write all records into one signed file for an auditor")
+    export.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="the file to write, e.g. evidence.tar"
+    )
+    export.add_argument("--key", type=Path, metavar="FILE", help="instead of the policy's evidence.signing_connection")
+    export.add_argument("--even-damaged", action="store_true", help="also when the ledger is not intact")
+    check = _command(actions, "check", "check an exported file; needs no store", source=False)
+    check.add_argument("file", type=Path, metavar="FILE", help="what `evidence export` wrote")
+    check.add_argument("--public-key", type=Path, required=True, metavar="FILE", help="the key that you were given")
+    keygen = _command(actions, "keygen", "make a key that signs exported evidence", source=False)
+    keygen.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="the private key; FILE.pub is the public one"
+    )
 
 
 def _positive(text: str) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 
 from include.backup.errors import ArchiveError, ObjectMissingError
 from include.backup.evidence.record import (
     BEFORE_THE_FIRST,
     EMPTY,
     Event,
-    EventKind,
     Head,
     digest,
     read_event,
@@ -46,6 +46,8 @@ class LedgerCheck:
     head: Head
     kinds: Mapping[str, int]
     subjects: Mapping[str, frozenset[str]]
+    once: frozenset[str]
+    began_at: datetime | None
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
 
@@ -91,6 +93,8 @@ def check_ledger(
         head=chain.head,
         kinds=chain.kinds,
         subjects={kind: frozenset(found) for kind, found in chain.subjects.items()},
+        once=frozenset(chain.once),
+        began_at=chain.began_at,
         findings=tuple(findings),
         notes=tuple(notes),
     )
@@ -105,6 +109,8 @@ class ChainCheck:
         self.digests: dict[int, str] = {}
         self.kinds: dict[str, int] = {}
         self.subjects: dict[str, set[str]] = {}
+        self.once: set[str] = set()
+        self.began_at: datetime | None = None
         self._source = source
 
     def add(self, stored: Stored) -> None:
@@ -133,6 +139,9 @@ class ChainCheck:
     def _compare(self, event: Event, sequence: int) -> None:
         self.kinds[event.kind.value] = self.kinds.get(event.kind.value, 0) + 1
         self.subjects.setdefault(event.kind.value, set()).add(event.subject)
+        if event.once is not None:
+            self.once.add(event.once)
+        self.began_at = self.began_at or event.recorded_at
         if event.source != self._source:
             self._find(sequence, f"belongs to the ledger of {event.source}")
         if event.sequence != sequence:
@@ -159,18 +168,6 @@ def against_anchors(digests: Mapping[int, str], anchors: Iterable[tuple[str, Hea
             yield Finding(sequence=anchor.sequence, what=f"is missing, and {where} saw it: the chain was cut off")
         elif found != anchor.sha256:
             yield Finding(sequence=anchor.sequence, what=f"is not the one that {where} saw: the chain was made anew")
-
-
-def without_record(
-    check: LedgerCheck, *, backups: Iterable[str], proofs: Iterable[str], known_since: int = 1
-) -> Iterator[Finding]:
-    """Yield backups and proofs of the store that the ledger does not know; ``known_since`` 0 asks nothing."""
-    if not known_since:
-        return
-    for kind, ids in ((EventKind.BACKUP, backups), (EventKind.PROOF, proofs)):
-        known = check.subjects.get(kind.value, frozenset())
-        for subject in sorted(set(ids) - known):
-            yield Finding(sequence=0, what=f"the {kind.value} {subject} is in the store and has no record")
 
 
 def listed_records(store: ObjectStore, source: str) -> tuple[list[int], list[str]]:
