@@ -127,7 +127,7 @@ def test_a_timeout_says_how_long_it_was(steps: FakeSteps) -> None:
     ("change", "words"),
     [
         ({"source": "other"}, "UnknownSourceError: .*it has pulse_messages"),
-        ({"tier": "hourly"}, "UnknownTierError: .*it has daily, pre_deployment"),
+        ({"tier": "fortnightly"}, "UnknownTierError: .*it has daily, "),
         ({"release": "1.0"}, "ParameterError: git_sha '' is not allowed"),
         ({"release": "$(reboot)", "git_sha": "0123abc"}, "ParameterError: release .* is not allowed"),
         ({"release": "1.0", "git_sha": "'; DROP TABLE users; --"}, "ParameterError: git_sha .* is not allowed"),

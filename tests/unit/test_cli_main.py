@@ -56,7 +56,7 @@ def failed(argv: list[str], capsys: Capture, environ: dict[str, str] | None = No
         (["restore", "pulse_messages", BACKUP, "--to-database", "x", "--password", "y"], "--password"),
         (["list", "nope"], "the policy pulse_messages.yaml has no source 'nope'; it has pulse_messages"),
         (["list", "x'; DROP TABLE y; --"], "has no source"),
-        (["list", "pulse_messages", "--tier", "hourly"], "no tier 'hourly'"),
+        (["list", "pulse_messages", "--tier", "fortnightly"], "no tier 'fortnightly'"),
         (["run", "pulse_messages", "--tier", "$(id)"], "no tier '$(id)'"),
         (["run", "pulse_messages", "--tier", "weekly"], "it has daily, pre_deployment"),
         (["list", "pulse_messages", "--policy", "/nowhere.yaml"], "/nowhere.yaml"),

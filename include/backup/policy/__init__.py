@@ -5,7 +5,6 @@ from include.backup.policy.model import (
     EncryptionPolicy,
     Policy,
     ProofPolicy,
-    Schedule,
     SlackPolicy,
     SourcePolicy,
     StorePolicy,
@@ -13,6 +12,8 @@ from include.backup.policy.model import (
     Timeouts,
 )
 from include.backup.policy.restore import ApprovalPolicy, RestorePolicy, RestoreServer, ThawPolicy
+from include.backup.policy.schedule import Schedule
+from include.backup.policy.schema_backup import SchemaBackupPolicy
 
 __all__ = [
     "PROJECT",
@@ -25,6 +26,7 @@ __all__ = [
     "RestorePolicy",
     "RestoreServer",
     "Schedule",
+    "SchemaBackupPolicy",
     "SlackPolicy",
     "SourcePolicy",
     "StorePolicy",

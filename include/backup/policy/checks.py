@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from include.backup.cron import cron_problem
+from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
+from include.backup.policy.schema_backup import schema_backup_problems
 from include.backup.retention import STRATEGY_MINIMUM, Retention
 from include.backup.yaml_document import Document, KeyPath, Problem, line_of
 
@@ -22,6 +26,11 @@ RESERVED_PREFIXES = (
     "tables/",
     "attachments/",
 )
+# The one tier that may lie below a reserved prefix: it is what the prefix is for.
+PREFIX_OF_TIER = {"hourly": "tables/"}
+# Their defaults count only for a source that has the block itself: nobody restores into a source, and nothing of
+# its schema is pushed, whose policy does not say where to.
+OPTIONAL_BLOCKS = frozenset({"restore", "schema_backup"})
 UNREADABLE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
@@ -53,8 +62,7 @@ def merge(document: Document, name: str, own: Any) -> Draft:
     tiers = own.get("tiers")
     named = tiers if isinstance(tiers, dict) else {}
     base = {
-        # Nobody restores into a source whose policy does not say where to.
-        **{key: value for key, value in defaults.items() if key != "restore" or key in own},
+        **{key: value for key, value in defaults.items() if key not in OPTIONAL_BLOCKS or key in own},
         **(
             {"tiers": {tier: data for tier, data in defaults["tiers"].items() if tier in named}}
             if "tiers" in defaults
@@ -66,7 +74,11 @@ def merge(document: Document, name: str, own: Any) -> Draft:
 
 def source_problems(draft: Draft) -> list[Problem]:
     """Return what is wrong with a source that fits the schema."""
-    found = list(_encryption_problems(draft))
+    found = [*_encryption_problems(draft), *_critical_table_problems(draft)]
+    found += [
+        draft.problem(("schema_backup", key), text)
+        for key, text in schema_backup_problems(draft.data.get("schema_backup"))
+    ]
     for name, tier in draft.data["tiers"].items():
         for check in _TIER_CHECKS:
             found += [draft.problem(("tiers", name, key), text) for key, text in check(name, tier)]
@@ -99,6 +111,10 @@ def parse_keep(text: str) -> Retention:
     return keep
 
 
+def _in_days(time: timedelta) -> Retention:
+    return Retention(amount=math.ceil(time / timedelta(days=1)), unit="day")
+
+
 def _merged(base: Any, own: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(own, dict)):
         return own
@@ -112,6 +128,19 @@ def _encryption_problems(draft: Draft) -> Iterator[Problem]:
         yield draft.problem(("store", "encryption", "sse"), "sse aws:kms needs kms_key_id beside it")
     if encryption["sse"] != "aws:kms" and has_key:
         yield draft.problem(("store", "encryption", "kms_key_id"), "kms_key_id needs sse: aws:kms beside it")
+
+
+def _critical_table_problems(draft: Draft) -> Iterator[Problem]:
+    """Yield what is wrong between the tier of tables, the list of them, and what is excluded."""
+    named = draft.data.get("critical_tables", ())
+    if "hourly" in draft.data["tiers"] and not named:
+        yield draft.problem(("tiers", "hourly"), "the tier hourly needs critical_tables: the tables that it backs up")
+    excluded = set(draft.data.get("excluded_tables", ()))
+    schemas = set(draft.data.get("excluded_schemas", ()))
+    for index, name in enumerate(named):
+        if name in excluded or name.split(".", 1)[0] in schemas:
+            text = f"{name} is excluded from every backup; remove it here, or from what is excluded"
+            yield draft.problem(("critical_tables", index), text)
 
 
 def _schedule(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -141,10 +170,26 @@ def _retention(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "below_strategy", f"keep: {keep} is not below the strategy's {minimum}; remove below_strategy"
 
 
-def _prefix(_name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _prefix(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for reserved in RESERVED_PREFIXES:
+        if reserved == PREFIX_OF_TIER.get(name) and tier["prefix"].startswith(reserved):
+            continue
         if _overlap(tier["prefix"], reserved):
             yield "prefix", f"prefix {tier['prefix']} overlaps {reserved}, which has another use in the bucket"
+
+
+def _kind(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    wanted = "tables" if name == "hourly" else "full"
+    if tier["kind"] != wanted:
+        yield "kind", f"kind is {tier['kind']}; allowed in the tier {name}: {wanted}"
+
+
+def _thinning(_name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    keep = Retention.parse(tier["keep"])
+    after = parse_duration(tier["thin"]["after"]) if "thin" in tier else None
+    if keep is not None and after is not None and keep.is_shorter_than(_in_days(after)):
+        thin = tier["thin"]["after"]
+        yield "thin", f"backups are thinned out after {thin} and kept {keep} only; allowed: less than keep"
 
 
 def _proof(_name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -160,6 +205,8 @@ _TIER_CHECKS: tuple[Callable[[str, Mapping[str, Any]], Iterator[tuple[str, str]]
     _schedule,
     _retention,
     _prefix,
+    _kind,
+    _thinning,
     _proof,
 )
 

@@ -17,7 +17,6 @@ from include.backup.policy.model import (
     EncryptionPolicy,
     Policy,
     ProofPolicy,
-    Schedule,
     SlackPolicy,
     SourcePolicy,
     StorePolicy,
@@ -25,6 +24,9 @@ from include.backup.policy.model import (
     Timeouts,
 )
 from include.backup.policy.restore import restore_policy
+from include.backup.policy.schedule import Schedule
+from include.backup.policy.schema_backup import schema_backup_policy
+from include.backup.retention import Thinning
 from include.backup.schema import check
 from include.backup.yaml_document import Document, Problem, describe, read_document
 
@@ -111,6 +113,8 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         restore=restore_policy(data.get("restore")),
         tiers={tier: _tier(tier, settings, dump) for tier, settings in data["tiers"].items()},
         evidence=evidence_policy(data["evidence"]) if "evidence" in data else None,
+        critical_tables=tuple(data.get("critical_tables", ())),
+        schema_backup=schema_backup_policy(data.get("schema_backup"), source=name),
     )
 
 
@@ -127,6 +131,7 @@ def _tier(name: str, data: Mapping[str, Any], dump: timedelta) -> TierPolicy:
         proof_level=data["proof_level"],
         prove=data["prove"],
         timeouts=Timeouts(dump=dump, **{task: parse_duration(text) for task, text in data["timeouts"].items()}),
+        thinning=None if "thin" not in data else Thinning(after=parse_duration(data["thin"]["after"])),
     )
 
 

@@ -10,15 +10,9 @@ from pathlib import Path
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.policy.restore import RestorePolicy
-from include.backup.retention import Retention
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """When a tier's backups are due; always in UTC."""
-
-    cron: str
-    timezone: str
+from include.backup.policy.schedule import Schedule
+from include.backup.policy.schema_backup import SchemaBackupPolicy
+from include.backup.retention import Retention, Thinning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +75,7 @@ class TierPolicy:
     proof_level: str
     prove: str
     timeouts: Timeouts
+    thinning: Thinning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +101,8 @@ class SourcePolicy:
     tiers: Mapping[str, TierPolicy]
     restore: RestorePolicy | None = None
     evidence: EvidencePolicy | None = None
+    critical_tables: tuple[str, ...] = ()
+    schema_backup: SchemaBackupPolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""
