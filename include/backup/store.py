@@ -261,6 +261,11 @@ class ObjectStore:
                 return False
         return True
 
+    def remove(self, key: str) -> None:
+        """Delete a small object that is no data; in a versioned bucket it is hidden by a delete marker."""
+        with self.errors(key, "delete"):
+            self.s3.delete_object(Bucket=self.bucket, Key=key)
+
     def has_object_lock(self) -> bool:
         """Say whether the bucket was made with Object Lock; asked once."""
         if self._object_lock is None:

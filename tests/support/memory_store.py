@@ -58,6 +58,9 @@ class MemoryStore(ObjectStore):
             self.objects[key] = body
             return not there
 
+    def remove(self, key: str) -> None:
+        self.objects.pop(key, None)
+
     def has_object_lock(self) -> bool:
         return False
 

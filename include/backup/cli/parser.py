@@ -79,6 +79,7 @@ def make_parser() -> Parser:
     _verify(commands)
     _restore(commands)
     _evidence(commands)
+    _hold(commands)
     return parser
 
 
@@ -193,6 +194,21 @@ def _evidence(commands: argparse._SubParsersAction[Parser]) -> None:
     keygen.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="the private key; FILE.pub is the public one"
     )
+
+
+def _hold(commands: argparse._SubParsersAction[Parser]) -> None:
+    text = "keep a backup beyond its time, or let it go again"
+    command = commands.add_parser("hold", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    add = _command(actions, "add", "keep a backup, whatever the policy says")
+    _backup(add)
+    add.add_argument("--reason", required=True, help="for whom and why; goes into the evidence")
+    add.add_argument("--until", metavar="TIME", help="e.g. 2027-01-31T00:00:00Z; default: until it is released")
+    listing = _command(actions, "list", "list what is held, by whom, why and until when")
+    listing.add_argument("--all", action="store_true", help="also the holds that ended")
+    release = _command(actions, "release", "end a hold")
+    release.add_argument("hold_id", metavar="HOLD_ID", help="as `hold list` shows it")
+    release.add_argument("--reason", required=True, help="why the backup may go now; goes into the evidence")
 
 
 def _positive(text: str) -> int:

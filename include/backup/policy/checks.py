@@ -20,6 +20,7 @@ RESERVED_PREFIXES = (
     "proofs/",
     "evidence/",
     "holds/",
+    "in_use/",
     "audit/",
     "incremental/",
     "schema/",

@@ -23,6 +23,7 @@ from include.backup.errors import (
     RestoreError,
     SourceError,
 )
+from include.backup.in_use import reading
 from include.backup.manifest import Member
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.toc import Section
@@ -85,9 +86,10 @@ def restore(
     # Whatever is no table lies on disk for a while; for an old pg_restore also unpacked.
     others = [member for member in manifest.members if member.table_data is None]
     needed = sum(member.stored_length + member.length for member in others)
-    with work_folder(work_root, needed_bytes=needed) as folder, _removed_on_failure(plan, log):
-        work.load(folder)
-    compared = work.compare() if request.compare else None
+    with reading(request.store, manifest, what=f"a restore into {request.target.describe()}"):
+        with work_folder(work_root, needed_bytes=needed) as folder, _removed_on_failure(plan, log):
+            work.load(folder)
+        compared = work.compare() if request.compare else None
     return RestoreReport(
         backup_id=manifest.backup_id,
         target=request.target.describe(),

@@ -13,6 +13,7 @@ from typing import Any
 from include.backup.catalog import Catalog, proof_prefix
 from include.backup.errors import ProofFailedError
 from include.backup.evidence import EventKind, open_ledger
+from include.backup.in_use import reading
 from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
 from include.backup.proof.prove import ProofRequest, prove
@@ -95,7 +96,8 @@ def prove_stored(
         allowed_gaps=tuple(stored.source.proof.allowed_gaps),
     )
     ledger = open_ledger(stored.source, stored.store, clock=clock)
-    proof = replace(prove(request, runner=runner, log=log, clock=clock), evidence_head=str(ledger.head()))
+    with reading(stored.store, manifest, what="a restore test", clock=clock):
+        proof = replace(prove(request, runner=runner, log=log, clock=clock), evidence_head=str(ledger.head()))
     key = f"{proof_prefix(stored.backup_id)}{proof.proof_id}.json"
     stored.store.put_if_absent(key, proof.to_json(), encryption=encryption)
     ledger.append(
