@@ -1,0 +1,33 @@
+# The image of every Airflow service: Airflow 3.3.2, the locked packages, PostgreSQL of the supported majors, the project.
+FROM apache/airflow:3.3.2-python3.12
+
+# PostgreSQL's clients dump a source, its servers run restore tests: both must be of the source's own major.
+ARG POSTGRES_MAJORS="13 14 15 16 17 18"
+
+USER root
+RUN set -eux; \
+    apt-get update; \
+    apt-get install --yes --no-install-recommends git openssh-client postgresql-common zstd; \
+    mkdir -p /etc/postgresql-common; \
+    # Restore tests make servers of their own; the packages are not to make and start any.
+    echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf; \
+    # postgresql-common brings the script that adds PostgreSQL's own package repository.
+    sh /usr/share/postgresql-common/pgdg/*.sh -y; \
+    for major in ${POSTGRES_MAJORS}; do \
+        apt-get install --yes --no-install-recommends "postgresql-${major}"; \
+    done; \
+    apt-get clean; \
+    rm -rf /var/lib/apt/lists/*; \
+    install -d -o airflow -g 0 -m 0770 /var/lib/backup/staging /var/lib/backup/scratch
+
+USER airflow
+COPY --chown=airflow:0 requirements.lock /opt/airflow/
+# The base image's own packages are replaced by the locked ones; every file is checked by its hash.
+RUN uv pip install --no-cache --require-hashes --requirement /opt/airflow/requirements.lock
+
+COPY --chown=airflow:0 dags /opt/airflow/dags
+COPY --chown=airflow:0 plugins /opt/airflow/plugins
+COPY --chown=airflow:0 include /opt/airflow/include
+COPY --chown=airflow:0 airflow_settings.yaml /opt/airflow/
+ENV PYTHONPATH=/opt/airflow
+WORKDIR /opt/airflow

@@ -1,0 +1,1 @@
+"""What only the production shape needs: its secrets, its first start, its roles, its proxy."""

@@ -1,0 +1,204 @@
+"""docker-compose.yaml: what Compose makes of it agrees with the lock files, the settings and the policy."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from include.backup.policy import SHIPPED_POLICY, load_policy
+from include.backup.settings import SHIPPED_SETTINGS
+from include.compose import make_secrets
+from include.compose.init import with_files
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = ROOT / "docker-compose.yaml"
+AIRFLOW = ("airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer", "airflow-worker")
+PROGRAMS = (
+    "/usr/local/lib/docker/cli-plugins/docker-compose",
+    "/usr/libexec/docker/cli-plugins/docker-compose",
+    "/usr/lib/docker/cli-plugins/docker-compose",
+)
+UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The file as the Compose plugin resolves it, all profiles included."""
+    program = next((path for path in PROGRAMS if Path(path).is_file()), None) or shutil.which("docker-compose")
+    if program is None:
+        pytest.skip("the Compose v2 plugin is not installed; .ci/run says how to get it")
+    command = [program, "-f", str(COMPOSE)]
+    for profile in ("demo", "flower", "debug"):
+        command += ["--profile", profile]
+    done = subprocess.run([*command, "config", "--format", "json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def services(compose: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from compose["services"].items()
+
+
+def seconds(text: str) -> float:
+    return sum(float(amount) * UNITS[unit] for amount, unit in re.findall(r"([0-9.]+)([hms])", text))
+
+
+def test_no_image_is_taken_by_a_tag_that_moves(compose: dict[str, Any]) -> None:
+    base = re.search(r"^FROM (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    for image in {*(service["image"] for _, service in services(compose)), base[1]}:
+        name, _, tag = image.rpartition(":")
+        assert name, image
+        assert tag != "latest"
+        assert re.match(r"\d+\.\d+", tag), image
+
+
+def test_the_image_is_of_the_locked_airflow(compose: dict[str, Any]) -> None:
+    locked = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert locked is not None
+    assert f"FROM apache/airflow:{locked[1]}-python" in (ROOT / "Dockerfile").read_text()
+    version = re.search(r'^version = "(\S+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    images = {service["image"] for name, service in services(compose) if name.startswith("airflow") or name == "demo"}
+    assert images == {f"pulse-backups:{version[1]}"}
+
+
+def test_every_component_of_airflow_is_there_and_is_looked_after(compose: dict[str, Any]) -> None:
+    for name in (*AIRFLOW, "postgres", "redis", "proxy"):
+        service = compose["services"][name]
+        assert service["healthcheck"]["test"], name
+        assert service["restart"] == "unless-stopped", name
+        limits = service["deploy"]["resources"]["limits"]
+        assert float(limits["cpus"]) > 0
+        assert int(limits["memory"]) > 0
+    assert compose["services"]["airflow-apiserver"]["deploy"]["replicas"] >= 2
+    assert compose["services"]["flower"]["profiles"] == ["flower"]
+
+
+def test_every_component_has_the_same_settings_and_the_whole_project(compose: dict[str, Any]) -> None:
+    reference = compose["services"]["airflow-scheduler"]
+    for name in AIRFLOW:
+        service = compose["services"][name]
+        assert reference["environment"].items() <= service["environment"].items(), name
+        mounted = {volume["target"]: volume for volume in service["volumes"]}
+        for folder in ("dags", "plugins", "include"):
+            assert mounted[f"/opt/airflow/{folder}"]["source"] == str(ROOT / folder)
+            assert mounted[f"/opt/airflow/{folder}"]["read_only"] is True
+        assert service["depends_on"]["airflow-init"]["condition"] == "service_completed_successfully"
+    assert "ENV PYTHONPATH=/opt/airflow" in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_workers_of_a_chain_share_its_staging(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["airflow-worker"]
+    shared = {volume["target"] for volume in worker["volumes"] if volume["type"] == "volume"}
+    assert {worker["environment"]["BACKUP_STAGING_DIR"], worker["environment"]["BACKUP_SCRATCH_DIR"]} <= shared
+    assert worker["environment"]["BACKUP_POLICY"] == f"/opt/airflow/{SHIPPED_POLICY.relative_to(ROOT)}"
+
+
+def test_no_task_is_cut_off_by_a_shorter_limit(compose: dict[str, Any]) -> None:
+    policy = load_policy(SHIPPED_POLICY, strict=True)
+    longest = timedelta()
+    for source in policy.sources.values():
+        for tier in source.tiers.values():
+            limits = tier.timeouts
+            longest = max(longest, limits.dump, limits.compress, limits.upload, limits.verify, limits.restore_test)
+    worker = compose["services"]["airflow-worker"]
+    assert seconds(worker["stop_grace_period"]) > longest.total_seconds()
+    visibility = worker["environment"]["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"]
+    assert int(visibility) > longest.total_seconds()
+    assert int(worker["environment"]["AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS"]) >= 20
+    assert int(worker["environment"]["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"]) >= 900
+
+
+def test_no_secret_is_written_down_and_each_has_a_file(compose: dict[str, Any]) -> None:
+    files = {name: Path(secret["file"]) for name, secret in compose["secrets"].items()}
+    assert {path.parent for path in files.values()} == {make_secrets.FOLDER}
+    made = {*make_secrets.make_values(), "tls_certificate.pem", "tls_key.pem"}
+    assert {path.name for path in files.values()} == made
+    for name, service in services(compose):
+        for key, value in (service.get("environment") or {}).items():
+            if re.search(r"PASSWORD|SECRET|FERNET|SQL_ALCHEMY|BROKER_URL|RESULT_BACKEND", key):
+                assert value in (None, "") or value.startswith(("cat /run/secrets/", "/run/secrets/")), (name, key)
+        for given in service.get("secrets") or []:
+            assert given["source"] in files, name
+    assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_a_component_can_read_every_secret_that_its_settings_name(compose: dict[str, Any]) -> None:
+    for name, service in services(compose):
+        given = {secret["source"] for secret in service.get("secrets") or []}
+        wanted = set(
+            re.findall(r"/run/secrets/([a-z_]+)", json.dumps([service.get("environment"), service["command"]]))
+        )
+        assert wanted <= given, name
+
+
+def test_init_is_given_every_variable_that_the_settings_take(compose: dict[str, Any]) -> None:
+    taken = set(re.findall(r"\$\{(PULSE_[A-Z0-9_]+)", SHIPPED_SETTINGS.read_text()))
+    given = set(compose["services"]["airflow-init"]["environment"])
+    assert taken <= given
+    pools = {pool["pool_name"] for pool in yaml.safe_load(SHIPPED_SETTINGS.read_text())["airflow"]["pools"]}
+    assert {"pg_source", "scratch"} <= pools
+
+
+def test_tasks_do_not_reach_the_world_past_the_proxy(compose: dict[str, Any]) -> None:
+    published = {name for name, service in services(compose) if service.get("ports")}
+    assert published == {"proxy", "flower", "demo"}
+    for name in ("flower", "demo"):
+        assert {port.get("host_ip") for port in compose["services"][name]["ports"]} == {"127.0.0.1"}
+    proxy = (ROOT / "include/compose/nginx.conf").read_text()
+    assert "ssl_protocols TLSv1.3;" in proxy
+    assert "location /execution/ { return 403; }" in proxy
+
+
+def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    values = make_secrets.make_values()
+    assert set(make_secrets.write_missing(folder, values)) == set(values)
+    assert make_secrets.write_missing(folder, make_secrets.make_values()) == []
+    kept = {name: (folder / name).read_text() for name in values}
+    assert kept == values
+    assert f":{kept['metadata_password']}@" in kept["metadata_url"]
+    assert f":{kept['metadata_password']}@" in kept["result_backend"]
+    assert f":{kept['redis_password']}@" in kept["broker_url"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert make_secrets.make_values() != values
+
+
+def test_a_lost_secret_is_not_replaced_by_one_that_opens_nothing(tmp_path: Path) -> None:
+    make_secrets.write_missing(tmp_path / "s", make_secrets.make_values())
+    (tmp_path / "s" / "fernet_key").unlink()
+    with pytest.raises(FileExistsError, match="lacks fernet_key: restore those from your escrow"):
+        make_secrets.write_missing(tmp_path / "s", make_secrets.make_values())
+
+
+def test_the_certificate_is_made_once(tmp_path: Path) -> None:
+    assert make_secrets.make_certificate(tmp_path, "backups.example") is True
+    before = (tmp_path / "tls_certificate.pem").read_bytes()
+    assert make_secrets.make_certificate(tmp_path, "backups.example") is False
+    assert (tmp_path / "tls_certificate.pem").read_bytes() == before
+    shown = subprocess.run(
+        ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", str(tmp_path / "tls_certificate.pem")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "DNS:backups.example" in shown.stdout
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("geheim\n")
+    found = with_files({"PULSE_DB_PASSWORD_FILE": str(tmp_path / "p"), "PULSE_DB_USER": "u", "OTHER_FILE": "x"})
+    assert found == {"PULSE_DB_PASSWORD": "geheim", "PULSE_DB_USER": "u", "OTHER_FILE": "x"}
+    with pytest.raises(Exception, match="PULSE_DB_PASSWORD_FILE: cannot read"):
+        with_files({"PULSE_DB_PASSWORD_FILE": str(tmp_path / "not there")})
