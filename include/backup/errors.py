@@ -118,6 +118,10 @@ class TableRewrittenError(SourceError):
     """Raised when a table was truncated or rewritten while the dump took its snapshot."""
 
 
+class ReplicationRefusedError(SourceError, RetryWorthlessError):
+    """Raised when the source does not allow physical replication, so that its files and log cannot be copied."""
+
+
 # --- staging ---------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.backup.archive.members import Compression
+from include.backup.base.record import BaseFacts
 from include.backup.errors import ArchiveError, MemberMissingError
 from include.backup.records import from_json, to_json
 
@@ -151,6 +152,7 @@ class Manifest:
     members: tuple[Member, ...]
     durations: Mapping[str, float]
     proof_level: str
+    base: BaseFacts | None = None
 
     @property
     def rows(self) -> int:

@@ -47,6 +47,24 @@ class Uploaded:
     resumed_parts: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentPart:
+    """A part that the store has taken, with what the completion needs to name it."""
+
+    etag: str
+    checksum: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentParts:
+    """Parts that were sent before the archive was whole, by their number as text; ``upload_id`` is S3's."""
+
+    upload_id: str
+    part_size: int
+    parts: Mapping[str, SentPart]
+
+
 def part_size_for(size: int, wanted: int) -> int:
     """Return the part size that keeps an object of ``size`` bytes within S3's 10,000 parts.
 
@@ -60,14 +78,16 @@ def part_size_for(size: int, wanted: int) -> int:
     return max(wanted, -(-needed // mebibyte) * mebibyte)
 
 
-def upload(store: ObjectStore, plan: UploadPlan, *, progress: Callable[[int], None]) -> Uploaded:
+def upload(
+    store: ObjectStore, plan: UploadPlan, *, progress: Callable[[int], None], sent: SentParts | None = None
+) -> Uploaded:
     """Upload the layout's bytes; ``progress`` gets the bytes of each finished part.
 
     Unfinished uploads of the same key are resumed where their parts have the right checksum; all others
-    are aborted, so that a killed try leaves nothing to pay for.
+    are aborted, so that a killed try leaves nothing to pay for. ``sent`` is what this very upload sent before.
     Raises ObjectExistsError when another writer made the object meanwhile.
     """
-    upload_id, stored = _resume(store, plan)
+    upload_id, stored = _resume(store, plan, sent)
     if upload_id is None:
         upload_id = _begin(store, plan)
     sender = _Sender(store, plan, upload_id, stored, progress)
@@ -153,10 +173,39 @@ class _Sender:
         return {"PartNumber": number, "ETag": etag, "ChecksumSHA256": checksum}
 
 
-def _resume(store: ObjectStore, plan: UploadPlan) -> tuple[str | None, dict[int, dict[str, Any]]]:
+class GrowingUpload:
+    """Sends parts of an archive that is not whole yet; ``upload`` completes it, given ``sent``."""
+
+    def __init__(self, store: ObjectStore, plan: UploadPlan) -> None:
+        abort_unfinished(store, plan.key)
+        self._store = store
+        self._part_size = plan.part_size
+        self._upload_id = _begin(store, plan)
+        self._parts: dict[str, SentPart] = {}
+
+    def send(self, plan: UploadPlan, number: int) -> None:
+        """Send one part, all bytes of which are known."""
+        sender = _Sender(self._store, plan, self._upload_id, {}, lambda _: None)
+        part = sender.send(number)
+        self._parts[str(number)] = SentPart(etag=part["ETag"], checksum=part["ChecksumSHA256"], size=self._part_size)
+
+    @property
+    def sent(self) -> SentParts:
+        return SentParts(upload_id=self._upload_id, part_size=self._part_size, parts=dict(self._parts))
+
+
+def _resume(
+    store: ObjectStore, plan: UploadPlan, sent: SentParts | None
+) -> tuple[str | None, dict[int, dict[str, Any]]]:
     unfinished = sorted(_unfinished(store, plan.key))
     if not unfinished:
         return None, {}
+    if sent is not None and sent.upload_id in unfinished and sent.part_size == plan.part_size:
+        abort_unfinished(store, plan.key, keep=sent.upload_id)
+        return sent.upload_id, {
+            int(number): {"ETag": part.etag, "ChecksumSHA256": part.checksum, "Size": part.size}
+            for number, part in sent.parts.items()
+        }
     abort_unfinished(store, plan.key, keep=unfinished[0])
     with store.errors(plan.key, "list the parts of"):
         pages = store.s3.get_paginator("list_parts").paginate(Bucket=store.bucket, Key=plan.key, UploadId=unfinished[0])

@@ -42,15 +42,16 @@ class _Segment:
 class TarLayout:
     """The byte-exact layout of a tar of staged files, for reading any range of it.
 
-    Everything but names and lengths is fixed (mode, owner, time), so that a retry gives the same bytes.
+    Everything but names and lengths is fixed (mode, owner, time), so that a retry gives the same bytes. With ``gnu`` a
+    header has one length whatever the member's is; else it is longer from 8 GiB on.
     """
 
-    def __init__(self, members: Sequence[FileMember], *, modified_at: int) -> None:
+    def __init__(self, members: Sequence[FileMember], *, modified_at: int, gnu: bool = False) -> None:
         self._segments: list[_Segment] = []
         self.size = 0
         placed = []
         for member in members:
-            self._append(_header(member, modified_at))
+            self._append(_header(member, modified_at, gnu=gnu))
             placed.append(PlacedMember(name=member.name, offset=self.size, length=member.length))
             self._append(member.path, member.length)
             self._append(bytes(-member.length % tarfile.BLOCKSIZE))
@@ -125,12 +126,12 @@ class RangeReader(io.RawIOBase):
         return data
 
 
-def _header(member: FileMember, modified_at: int) -> bytes:
+def _header(member: FileMember, modified_at: int, *, gnu: bool) -> bytes:
     info = tarfile.TarInfo(member.name)
     info.size = member.length
     info.mode = 0o600
     info.mtime = modified_at
-    return info.tobuf(format=tarfile.PAX_FORMAT)
+    return info.tobuf(format=tarfile.GNU_FORMAT if gnu else tarfile.PAX_FORMAT)
 
 
 def _slice(segment: _Segment, offset: int, length: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 from include.backup.cron import cron_problem
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
+from include.backup.policy.base_backup import base_backup_problems
 from include.backup.policy.schema_backup import schema_backup_problems
 from include.backup.retention import STRATEGY_MINIMUM, Retention
 from include.backup.yaml_document import Document, KeyPath, Problem, line_of
@@ -83,6 +84,10 @@ def source_problems(draft: Draft) -> list[Problem]:
     for name, tier in draft.data["tiers"].items():
         for check in _TIER_CHECKS:
             found += [draft.problem(("tiers", name, key), text) for key, text in check(name, tier)]
+    if "base_backup" in draft.data:
+        found += [
+            draft.problem(("base_backup", key), text) for key, text in base_backup_problems(draft.data["base_backup"])
+        ]
     return found + list(_overlapping_tiers(draft))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from include.backup.backup_id import SOURCE_NAME
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
+from include.backup.policy.base_backup import base_backup_policy
 from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
 from include.backup.policy.evidence import evidence_policy
 from include.backup.policy.model import (
@@ -115,6 +116,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         evidence=evidence_policy(data["evidence"]) if "evidence" in data else None,
         critical_tables=tuple(data.get("critical_tables", ())),
         schema_backup=schema_backup_policy(data.get("schema_backup"), source=name),
+        base_backup=base_backup_policy(data.get("base_backup"), keep=parse_keep),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
+from include.backup.policy.base_backup import BaseBackupPolicy
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
@@ -103,6 +104,7 @@ class SourcePolicy:
     evidence: EvidencePolicy | None = None
     critical_tables: tuple[str, ...] = ()
     schema_backup: SchemaBackupPolicy | None = None
+    base_backup: BaseBackupPolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""

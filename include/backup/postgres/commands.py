@@ -78,6 +78,42 @@ def pg_dumpall_globals_command(
     )
 
 
+def pg_basebackup_command(
+    tools: PostgresTools,
+    endpoint: Endpoint,
+    *,
+    target: Path,
+    label: str,
+    compression_level: int,
+    workers: int,
+    incremental: Path | None = None,
+) -> Command:
+    """Return the copy of a cluster's files as tar files that the server compresses.
+
+    No WAL: it is stored as it is streamed. The server checks the checksums of pages as it reads them. ``incremental``
+    is the backup_manifest of the backup that this one builds on.
+    """
+    threads = f",workers={workers}" if workers else ""
+    return Command(
+        argv=(
+            tools.path("pg_basebackup"),
+            "--format=tar",
+            f"--pgdata={target}",
+            f"--compress=server-zstd:level={compression_level}{threads}",
+            "--wal-method=none",
+            "--checkpoint=fast",
+            f"--label={label}",
+            "--no-sync",
+            "--no-password",
+            "--no-estimate-size",
+            "--verbose",
+            *(() if incremental is None else (f"--incremental={incremental}",)),
+            f"--dbname={connection_string(endpoint)}",
+        ),
+        environment=dict(endpoint.environment()),
+    )
+
+
 def pg_restore_command(
     tools: PostgresTools,
     endpoint: Endpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -117,7 +117,7 @@ class StepContext:
 
     @property
     def catalog(self) -> Catalog:
-        return open_catalog(self.source, self.store)
+        return open_catalog(self.source, self.store, also=(self.tier.prefix,))
 
     @property
     def archive_key(self) -> str:
@@ -182,6 +182,6 @@ def encryption_of(source: SourcePolicy, store: ObjectStore) -> Encryption:
     return Encryption(algorithm=wanted.sse, kms_key_arn=key)
 
 
-def open_catalog(source: SourcePolicy, store: ObjectStore) -> Catalog:
-    """Return the catalogue of a source over the prefixes of its tiers."""
-    return Catalog(store, source=source.name, prefixes=[tier.prefix for tier in source.tiers.values()])
+def open_catalog(source: SourcePolicy, store: ObjectStore, *, also: Iterable[str] = ()) -> Catalog:
+    """Return the catalogue of a source over the prefixes of its tiers, and others."""
+    return Catalog(store, source=source.name, prefixes=[*(tier.prefix for tier in source.tiers.values()), *also])

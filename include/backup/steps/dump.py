@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -127,13 +128,10 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
             lsn_before=before,
             lsn_after=_lsn(connection, in_recovery=server["in_recovery"]),
         ),
-        server=_server_facts(connection, server),
+        server=server_facts(connection, server),
         pg_dump_version=tools.version,
         session=effective_settings(connection),
-        extensions=tuple(
-            Extension(name=row["name"], version=row["version"], schema=row["schema"], conditions=row["conditions"])
-            for row in query(connection, "extensions")
-        ),
+        extensions=extensions(connection),
         roles=tuple(roles["roles"]),
         role_passwords=roles["passwords_readable"],
         invalid_indexes=tuple(row["name"] for row in query(connection, "invalid_indexes")),
@@ -231,7 +229,8 @@ class _Progress:
             self._ctx.log.info("reading table %d: %s", self._tables, name)
 
 
-def _server_facts(connection: psycopg.Connection[dict[str, Any]], server: dict[str, Any]) -> ServerFacts:
+def server_facts(connection: psycopg.Connection[dict[str, Any]], server: Mapping[str, Any]) -> ServerFacts:
+    """Return the source server and database as the manifest records them; ``server`` is what server.sql says."""
     return ServerFacts(
         version=server["version"],
         major=server["major"],
@@ -244,6 +243,14 @@ def _server_facts(connection: psycopg.Connection[dict[str, Any]], server: dict[s
         ctype=server["ctype"],
         collation_version=server["collation_version"],
         other_databases=tuple(server["other_databases"]),
+    )
+
+
+def extensions(connection: psycopg.Connection[dict[str, Any]]) -> tuple[Extension, ...]:
+    """Return the extensions of the session's database."""
+    return tuple(
+        Extension(name=row["name"], version=row["version"], schema=row["schema"], conditions=row["conditions"])
+        for row in query(connection, "extensions")
     )
 
 

@@ -23,6 +23,7 @@ from include.backup.manifest import (
     read_manifest,
 )
 from include.backup.multipart import (
+    SentParts,
     Uploaded,
     UploadPlan,
     abort_unfinished,
@@ -73,21 +74,20 @@ def run(ctx: StepContext) -> UploadReport:
     Raises ObjectExistsError when an object of that name holds other content.
     """
     if ctx.manifest_is_stored():
-        manifest, content = ctx.catalog.read(ctx.backup_id)
-        _record(ctx, manifest, content)
-        return _already_stored(ctx, manifest)
+        return already_stored(ctx)
     started = time.monotonic()
     with ctx.staging.locked():
         pack, facts = read_pack(ctx), read_facts(ctx)
         layout = _layout(ctx, pack, facts)
-        plan = _plan(ctx, layout)
-        uploaded = _store_archive(ctx, plan)
+        part_size = part_size_for(layout.size, ctx.source.store.part_size_mib * MEBIBYTE)
+        plan = upload_plan(ctx, layout, part_size=part_size)
+        uploaded = store_archive(ctx, plan)
         seconds = round(time.monotonic() - started, 3)
         manifest = _manifest(ctx, pack, facts, plan, uploaded, seconds)
         content = ctx.staging.read(UPLOAD_FILE) or manifest.to_json()
         ctx.staging.write(UPLOAD_FILE, content)
         ctx.store.put_if_absent(ctx.manifest_key, content, encryption=ctx.encryption, tags=plan.tags)
-    _record(ctx, read_manifest(content, name=ctx.backup_id), content)
+    record_stored(ctx, read_manifest(content, name=ctx.backup_id), content)
     return UploadReport(
         backup_id=ctx.backup_id,
         key=ctx.store.url(plan.key),
@@ -99,7 +99,7 @@ def run(ctx: StepContext) -> UploadReport:
     )
 
 
-def _record(ctx: StepContext, manifest: Manifest, content: bytes) -> None:
+def record_stored(ctx: StepContext, manifest: Manifest, content: bytes) -> None:
     """Leave the evidence that this backup was stored; a retry finds it."""
     open_ledger(ctx.source, ctx.store, clock=ctx.clock).append(
         EventKind.BACKUP,
@@ -120,7 +120,10 @@ def _record(ctx: StepContext, manifest: Manifest, content: bytes) -> None:
     )
 
 
-def _already_stored(ctx: StepContext, manifest: Manifest) -> UploadReport:
+def already_stored(ctx: StepContext) -> UploadReport:
+    """Return the report of a backup that is whole in the store, and see that there is evidence of it."""
+    manifest, content = ctx.catalog.read(ctx.backup_id)
+    record_stored(ctx, manifest, content)
     return UploadReport(
         backup_id=ctx.backup_id,
         key=ctx.store.url(manifest.archive.key),
@@ -140,12 +143,13 @@ def _layout(ctx: StepContext, pack: Pack, facts: DumpFacts) -> TarLayout:
     return TarLayout(files, modified_at=int(facts.snapshot.time.timestamp()))
 
 
-def _plan(ctx: StepContext, layout: TarLayout) -> UploadPlan:
+def upload_plan(ctx: StepContext, layout: TarLayout, *, part_size: int) -> UploadPlan:
+    """Return where and how an archive is stored."""
     tags = {"source": ctx.source.name, "tier": ctx.tier.name, "kind": ctx.kind}
     return UploadPlan(
         key=ctx.archive_key,
         layout=layout,
-        part_size=part_size_for(layout.size, ctx.source.store.part_size_mib * MEBIBYTE),
+        part_size=part_size,
         concurrency=ctx.source.store.concurrency,
         encryption=ctx.encryption,
         storage_class=ctx.tier.storage_class,
@@ -153,11 +157,11 @@ def _plan(ctx: StepContext, layout: TarLayout) -> UploadPlan:
     )
 
 
-def _store_archive(ctx: StepContext, plan: UploadPlan) -> Uploaded:
+def store_archive(ctx: StepContext, plan: UploadPlan, *, sent: SentParts | None = None) -> Uploaded:
     """Upload, unless a killed try had finished the archive and only its manifest is missing."""
     there = ctx.store.head(plan.key)
     if there is None:
-        return upload(ctx.store, plan, progress=_Progress(ctx, plan.layout.size).add)
+        return upload(ctx.store, plan, progress=_Progress(ctx, plan.layout.size).add, sent=sent)
     expected = checksum_of(plan)
     if there.size != plan.layout.size or there.checksum not in (None, expected):
         raise ObjectExistsError(
@@ -179,12 +183,7 @@ def _manifest(
         tier=ctx.tier.name,
         kind=ctx.kind,
         created_at=ctx.clock(),
-        run=RunFacts(
-            dag_id=ctx.run.dag_id,
-            run_id=ctx.run.run_id,
-            run_after=ctx.run.run_after,
-            triggered_by=ctx.run.triggered_by,
-        ),
+        run=run_facts(ctx),
         release=None if ctx.release is None else ReleaseFacts(name=ctx.release.name, git_sha=ctx.release.git_sha),
         dump=facts,
         excluded_schemas=tuple(ctx.source.excluded_schemas),
@@ -195,21 +194,36 @@ def _manifest(
             pg_restore_minimum=pack.pg_restore_minimum,
             server_majors=tuple(range(facts.server.major, NEWEST_SERVER_MAJOR + 1)),
         ),
-        archive=ArchiveObject(
-            key=plan.key,
-            size=plan.layout.size,
-            part_size=plan.part_size,
-            checksum=uploaded.checksum,
-            storage_class=plan.storage_class,
-            encryption=ctx.encryption.algorithm or "none",
-            kms_key_arn=ctx.encryption.kms_key_arn,
-        ),
+        archive=archive_object(ctx, plan, uploaded),
         members=tuple(
             _member(staged, placed.offset, entries)
             for staged, placed in zip(pack.members, plan.layout.members, strict=True)
         ),
         durations={"dump": facts.seconds, "compress": pack.seconds, "upload": seconds},
         proof_level=ctx.tier.proof_level,
+    )
+
+
+def run_facts(ctx: StepContext) -> RunFacts:
+    """Return the run as the manifest records it."""
+    return RunFacts(
+        dag_id=ctx.run.dag_id,
+        run_id=ctx.run.run_id,
+        run_after=ctx.run.run_after,
+        triggered_by=ctx.run.triggered_by,
+    )
+
+
+def archive_object(ctx: StepContext, plan: UploadPlan, uploaded: Uploaded) -> ArchiveObject:
+    """Return the stored archive as the manifest records it."""
+    return ArchiveObject(
+        key=plan.key,
+        size=plan.layout.size,
+        part_size=plan.part_size,
+        checksum=uploaded.checksum,
+        storage_class=plan.storage_class,
+        encryption=ctx.encryption.algorithm or "none",
+        kms_key_arn=ctx.encryption.kms_key_arn,
     )
 
 

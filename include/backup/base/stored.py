@@ -1,0 +1,111 @@
+"""The base backups that the store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from include.backup.backup_id import parse_backup_id
+from include.backup.base.record import BaseFacts
+from include.backup.catalog import ARCHIVE_SUFFIX, MANIFEST_SUFFIX, Catalog
+from include.backup.errors import ArchiveError, BackupMissingError
+from include.backup.inventory import Standing, read_standing
+from include.backup.manifest import Manifest, read_manifest
+from include.backup.policy import SourcePolicy
+from include.backup.store import ObjectStore
+from include.backup.wal.keys import ROOT, ClusterKeys
+from include.backup.wal.lsn import parse_lsn
+from include.backup.wal.window import BasePoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBase:
+    """One base backup that is whole in the store."""
+
+    manifest: Manifest
+    base: BaseFacts
+    standing: Standing
+
+    @property
+    def backup_id(self) -> str:
+        return self.manifest.backup_id
+
+    @property
+    def stopped_at(self) -> datetime:
+        return self.base.stopped_at
+
+    def point(self) -> BasePoint:
+        """Return it as the arithmetic of the log sees it."""
+        return BasePoint(
+            backup_id=self.backup_id,
+            timeline=self.base.timeline,
+            start=parse_lsn(self.base.start_lsn),
+            end=parse_lsn(self.base.stop_lsn),
+            finished_at=self.base.stopped_at,
+            proven=self.standing is Standing.PROVEN,
+        )
+
+
+def base_prefix(system_identifier: str) -> str:
+    """Return where a cluster's base backups lie.
+
+    >>> base_prefix("7401")
+    'incremental/7401/base/'
+    """
+    return f"{ClusterKeys(system_identifier=system_identifier).prefix}base/"
+
+
+def clusters(store: ObjectStore) -> tuple[str, ...]:
+    """Return the system identifiers of the clusters of which the store holds something."""
+    return tuple(sorted(name for name in store.folders(ROOT) if name.isdigit()))
+
+
+def base_catalog(source: SourcePolicy, store: ObjectStore, *, system_identifier: str | None = None) -> Catalog:
+    """Return the catalogue of a source's base backups, of one cluster or of all."""
+    found = clusters(store) if system_identifier is None else (system_identifier,)
+    return Catalog(store, source=source.name, prefixes=[base_prefix(name) for name in found])
+
+
+def stored_bases(
+    source: SourcePolicy, store: ObjectStore, *, system_identifier: str | None = None
+) -> tuple[StoredBase, ...]:
+    """Return a source's base backups that have both objects and can be read, oldest first."""
+    catalog = base_catalog(source, store, system_identifier=system_identifier)
+    found = []
+    for listed in catalog.list():
+        if listed.archive is None or listed.manifest is None:
+            continue
+        try:
+            manifest = read_manifest(catalog.manifest_bytes(listed.backup_id), name=listed.backup_id)
+        except ArchiveError:
+            continue
+        if manifest.base is not None:
+            standing = read_standing(catalog, listed.backup_id) if listed.proofs else Standing.UNPROVEN
+            found.append(StoredBase(manifest=manifest, base=manifest.base, standing=standing))
+    return tuple(sorted(found, key=lambda one: one.stopped_at))
+
+
+def chain_of(backup_id: str, bases: Iterable[StoredBase]) -> tuple[StoredBase, ...]:
+    """Return a base backup with what it builds on, the full one first; raises BackupMissingError for a missing link."""
+    known = {base.backup_id: base for base in bases}
+    links: list[StoredBase] = []
+    wanted: str | None = backup_id
+    while wanted is not None:
+        link = known.get(wanted)
+        if link is None:
+            needed = f", which {links[-1].backup_id} builds on," if links else ""
+            raise BackupMissingError(
+                f"the base backup {wanted}{needed} is not in the store, or its manifest cannot be read; choose another "
+                "base backup"
+            )
+        links.append(link)
+        wanted = link.base.parent
+    return tuple(reversed(links))
+
+
+def is_base_object(key: str) -> bool:
+    """Tell whether a key is that of a base backup's archive or manifest."""
+    name = key.rsplit("/", 1)[-1].removesuffix(MANIFEST_SUFFIX).removesuffix(ARCHIVE_SUFFIX)
+    parsed = parse_backup_id(name, strict=False)
+    return parsed is not None and parsed.kind == "base"
