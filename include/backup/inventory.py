@@ -11,12 +11,13 @@ from enum import StrEnum
 from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
 from include.backup.errors import ArchiveError, BackupMissingError, ParameterError
-from include.backup.manifest import fingerprint
+from include.backup.manifest import fingerprint, read_manifest
 from include.backup.proof.record import Proof, Result
 
 LATEST = "latest"
 LATEST_PROVEN = "latest-proven"
 CONCURRENCY = 8
+FULL = "full"
 
 
 class Completeness(StrEnum):
@@ -49,6 +50,7 @@ class StoredBackup:
     stored_at: datetime | None
     standing: Standing | None
     proofs: int
+    left_out: str = ""
 
 
 def standing_of(manifest: bytes, proofs: Iterable[Proof]) -> Standing:
@@ -100,6 +102,8 @@ def find_backup(catalog: Catalog, source: str, wanted: str, *, tier: str | None 
 
 def _newest(catalog: Catalog, source: str, tier: str | None, what: str, fits: Callable[[str], bool]) -> str:
     for listed in reversed(_listed(catalog, tier)):
+        if parse_backup_id(listed.backup_id).kind != FULL:
+            continue  # nobody who asks for the latest backup means an archive without rows
         if listed.archive and listed.manifest and fits(listed.backup_id):
             return listed.backup_id
     where = f" in the tier {tier}" if tier else ""
@@ -127,7 +131,18 @@ def _stored(catalog: Catalog, listed: ListedBackup) -> StoredBackup:
         stored_at=None if there is None else there.modified,
         standing=standing,
         proofs=listed.proofs,
+        left_out=_left_out(catalog, listed),
     )
+
+
+def _left_out(catalog: Catalog, listed: ListedBackup) -> str:
+    """Return what a backup leaves out; a manifest that cannot be read says nothing, and never looks whole."""
+    if listed.manifest is None:
+        return ""
+    try:
+        return read_manifest(catalog.manifest_bytes(listed.backup_id), name=listed.backup_id).left_out
+    except ArchiveError:
+        return "its manifest cannot be read"
 
 
 def _completeness(listed: ListedBackup) -> Completeness:

@@ -10,6 +10,7 @@ from datetime import datetime
 from include.backup.archive.members import Compression
 from include.backup.base.record import BaseFacts
 from include.backup.errors import ArchiveError, MemberMissingError
+from include.backup.partial import partial_text
 from include.backup.records import from_json, to_json
 
 FORMAT_VERSION = 1
@@ -161,6 +162,11 @@ class Manifest:
     @property
     def table_data(self) -> tuple[TableData, ...]:
         return tuple(member.table_data for member in self.members if member.table_data is not None)
+
+    @property
+    def left_out(self) -> str:
+        """What the policy leaves out of this backup, in words; empty when it is whole."""
+        return partial_text(self.excluded_schemas, self.excluded_tables)
 
     @property
     def uncompressed_bytes(self) -> int:

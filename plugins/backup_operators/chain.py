@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from airflow.sdk import Asset, TriggerRule, chain
+from airflow.sdk import Asset, BaseOperator, TriggerRule, chain
 
 from backup_operators.defaults import NOTIFY_TIMEOUT, SCRATCH_POOL, SCRATCH_TIMEOUT, SOURCE_POOL
+from backup_operators.messages import WORK
 from backup_operators.notify import NotifyOperator, tell_of_ended_run
 from backup_operators.operators import (
     CloseStagingOperator,
@@ -35,46 +37,112 @@ class ReleaseFields:
     git_sha: str
 
 
-def backup_chain(source: SourcePolicy, tier: TierPolicy, *, prove: str, release: ReleaseFields | None = None) -> None:
-    """Add the tasks of one backup to the DAG in whose block this is called.
+class BackupChain:
+    """The tasks of one backup, added to the DAG in whose block this is made.
 
-    ``prove`` is a template that gives ``True`` or ``False``: whether this run also proves its backup.
+    ``prove`` is a template that gives ``True`` or ``False``: whether this run also proves its backup. What comes
+    before, beside or after them is wired to the tasks that the attributes hold; ``end`` closes the chain.
     """
-    guarded = {} if release is None else {"release": release.release, "git_sha": release.git_sha}
-    step: dict[str, Any] = {"source": source.name, "tier": tier.name, **guarded}
-    limits = tier.timeouts
-    lease = limits.restore_test + LEASE_MARGIN
-    preflight = PreflightOperator(task_id="preflight", execution_timeout=limits.preflight, **step)
-    dump = DumpOperator(task_id="dump", execution_timeout=limits.dump, pool=SOURCE_POOL, **step)
-    compress = CompressOperator(task_id="compress", execution_timeout=limits.compress, **step)
-    upload = UploadOperator(task_id="upload", execution_timeout=limits.upload, **step)
-    verify = VerifyOperator(task_id="verify", execution_timeout=limits.verify, asset=backups_of(source.name), **step)
-    prepare = PrepareScratchOperator(
-        task_id="prepare_scratch", execution_timeout=SCRATCH_TIMEOUT, prove=prove, lease=lease
-    )
-    restore_test = RestoreTestOperator(
-        task_id="restore_test", execution_timeout=limits.restore_test, pool=SCRATCH_POOL, **step
-    )
-    remove = RemoveScratchOperator(task_id="remove_scratch", execution_timeout=SCRATCH_TIMEOUT, lease=lease)
-    close = CloseStagingOperator(
-        task_id="close_staging",
-        execution_timeout=limits.close_staging,
-        # A proof that was not asked for is skipped; the staging goes all the same.
-        trigger_rule=TriggerRule.NONE_FAILED,
-        **step,
-    )
-    notify = NotifyOperator(
-        task_id="notify",
-        execution_timeout=NOTIFY_TIMEOUT,
-        source=source.name,
-        tier=tier.name,
-        kind=tier.kind,
-        keep_failed_hours=source.keep_failed_hours,
-        release=None if release is None else release.release,
-        **messaging(source),
-    )
-    chain(preflight, dump, compress, upload, verify, prepare, restore_test, close, notify.as_teardown())
-    chain(restore_test, remove.as_teardown(setups=prepare), notify)
+
+    def __init__(
+        self, source: SourcePolicy, tier: TierPolicy, *, prove: str, release: ReleaseFields | None = None
+    ) -> None:
+        self._source = source
+        self._tier = tier
+        self._release = release
+        guarded = {} if release is None else {"release": release.release, "git_sha": release.git_sha}
+        self._step: dict[str, Any] = {"source": source.name, "tier": tier.name, **guarded}
+        self._work = list(WORK)
+        lease = tier.timeouts.restore_test + LEASE_MARGIN
+        self.full = Steps(source, tier, self._step)
+        self.prepare = PrepareScratchOperator(
+            task_id="prepare_scratch", execution_timeout=SCRATCH_TIMEOUT, prove=prove, lease=lease
+        )
+        self.remove = RemoveScratchOperator(task_id="remove_scratch", execution_timeout=SCRATCH_TIMEOUT, lease=lease)
+        self.remove.as_teardown(setups=self.prepare)
+        self._tested(self.full)
+        self._ends: list[Any] = [self.full.close]
+
+    def beside(self, kind: str) -> Steps:
+        """Add a second archive of the same run, read from the source right after the first one."""
+        steps = Steps(self._source, self._tier, self._step, kind=kind)
+        self._tested(steps)
+        chain(self.full.preflight, steps.preflight)
+        chain(self.full.dump, steps.dump)
+        self._ends.append(steps.close)
+        self._work += [f"{name}_{kind}" for name in ("preflight", "dump", "compress", "upload", "verify")]
+        self._work += [f"{name}_{kind}" for name in ("restore_test", "close_staging")]
+        return steps
+
+    def before_close(self, *tasks: BaseOperator) -> None:
+        """Add tasks that follow the proof, one after the other, before the staging goes."""
+        self.full.restore_test.set_downstream(tasks[0])
+        chain(*tasks, self.full.close)
+        at = self._work.index("close_staging")
+        self._work[at:at] = [task.task_id for task in tasks]
+
+    def begin_with(self, task: BaseOperator) -> None:
+        """Put a task before all others."""
+        chain(task, self.full.preflight)
+        self._work.insert(0, task.task_id)
+
+    def add_work(self, make: Callable[..., Any], task_id: str, timeout: timedelta, **arguments: Any) -> Any:
+        """Return a new task of one of the steps' operators, with this chain's source and tier."""
+        return make(task_id=task_id, execution_timeout=timeout, **self._step, **arguments)
+
+    def end(self) -> None:
+        """Tell people how the run ended."""
+        notify = NotifyOperator(
+            task_id="notify",
+            execution_timeout=NOTIFY_TIMEOUT,
+            source=self._source.name,
+            tier=self._tier.name,
+            kind=self._tier.kind,
+            keep_failed_hours=self._source.keep_failed_hours,
+            release=None if self._release is None else self._release.release,
+            work=self._work,
+            **messaging(self._source),
+        )
+        notify.as_teardown()
+        chain([*self._ends, self.remove], notify)
+
+    def _tested(self, steps: Steps) -> None:
+        chain(steps.verify, self.prepare, steps.restore_test, self.remove)
+        chain(steps.restore_test, steps.close)
+
+
+class Steps:
+    """The steps of one archive; those of a second one of the run have its kind in their names."""
+
+    def __init__(
+        self, source: SourcePolicy, tier: TierPolicy, common: dict[str, Any], *, kind: str | None = None
+    ) -> None:
+        limits = tier.timeouts
+        step = common if kind is None else {**common, "kind": kind}
+        ending = "" if kind is None else f"_{kind}"
+        self.preflight = PreflightOperator(task_id=f"preflight{ending}", execution_timeout=limits.preflight, **step)
+        self.dump = DumpOperator(task_id=f"dump{ending}", execution_timeout=limits.dump, pool=SOURCE_POOL, **step)
+        self.compress = CompressOperator(task_id=f"compress{ending}", execution_timeout=limits.compress, **step)
+        self.upload = UploadOperator(task_id=f"upload{ending}", execution_timeout=limits.upload, **step)
+        self.verify = VerifyOperator(
+            task_id=f"verify{ending}", execution_timeout=limits.verify, asset=backups_of(source.name), **step
+        )
+        self.restore_test = RestoreTestOperator(
+            task_id=f"restore_test{ending}", execution_timeout=limits.restore_test, pool=SCRATCH_POOL, **step
+        )
+        self.close = CloseStagingOperator(
+            task_id=f"close_staging{ending}",
+            execution_timeout=limits.close_staging,
+            # A proof that was not asked for is skipped; the staging goes all the same.
+            trigger_rule=TriggerRule.NONE_FAILED,
+            **step,
+        )
+        chain(self.preflight, self.dump, self.compress, self.upload, self.verify)
+
+
+def backup_chain(source: SourcePolicy, tier: TierPolicy, *, prove: str, release: ReleaseFields | None = None) -> None:
+    """Add the tasks of one backup and nothing else to the DAG in whose block this is called."""
+    BackupChain(source, tier, prove=prove, release=release).end()
 
 
 def backups_of(source: str) -> Asset:

@@ -8,10 +8,13 @@ from typing import Any
 
 WORK = ("preflight", "dump", "compress", "upload", "verify", "prepare_scratch", "restore_test", "close_staging")
 CLEANUP = ("remove_scratch",)
+PROOF = ("prepare_scratch", "restore_test")
+LATENESS = "check_lateness"
 LONGEST_REASON = 1500
 _MEGABYTE = 1e6
 
 _ADVICE: Mapping[str, str] = {
+    LATENESS: "Clear it, or trigger a new run.",
     "preflight": "Nothing was read yet. Put it right, then clear `preflight` in this run or trigger a new one.",
     "dump": "Put it right, then clear `dump` in this run or trigger a new one.",
     "compress": "Clear `compress`: the dump is kept in staging {kept} and is not taken again.",
@@ -39,11 +42,13 @@ class Outcome:
     failures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     release: str | None = None
+    work: Sequence[str] = WORK
+    late: str | None = None
 
     @property
     def failed(self) -> Sequence[str]:
         """The tasks that failed, in the order of the chain."""
-        return [task for task in WORK if self.states.get(task) == "failed"]
+        return [task for task in self.work if self.states.get(task) == "failed"]
 
     @property
     def stored(self) -> bool:
@@ -56,14 +61,16 @@ class Outcome:
     @property
     def succeeded(self) -> bool:
         """Whether every task that had to run did."""
-        needed = [task for task in WORK if task not in ("prepare_scratch", "restore_test")]
-        proof = {self.states.get(task) for task in ("prepare_scratch", "restore_test")}
-        done = all(self.states.get(task) == "success" for task in needed)
+        tests = [task for task in self.work if task.startswith(PROOF)]
+        proof = {self.states.get(task) for task in tests}
+        done = all(self.states.get(task) == "success" for task in self.work if task not in tests)
         return done and proof in ({"success"}, {"skipped"})
 
 
 def message(outcome: Outcome) -> str:
     """Return the text of a run that has ended."""
+    if outcome.late is not None:
+        return f"⏭️ {_title(outcome)}: {escape(outcome.late)} <{outcome.url}|run>"
     return success_text(outcome) if outcome.succeeded else failure_text(outcome)
 
 
@@ -80,6 +87,7 @@ def success_text(outcome: Outcome) -> str:
         if outcome.proven
         else "stored and verified, *not yet proven*"
     )
+    facts += [escape(text) for task in outcome.work if (text := (outcome.reports.get(task) or {}).get("note"))]
     facts.append(f"{outcome.seconds:.0f} s")
     left = [f"`{task}` failed, look at it" for task in CLEANUP if outcome.states.get(task) == "failed"]
     return f"✅ {_title(outcome)}: `{outcome.backup_id}` {'; '.join([*facts, *left])} <{outcome.url}|run>"
@@ -88,7 +96,7 @@ def success_text(outcome: Outcome) -> str:
 def failure_text(outcome: Outcome) -> str:
     """Return what failed, why, and what to do next."""
     task = outcome.failed[0] if outcome.failed else None
-    done = [name for name in WORK if outcome.states.get(name) == "success"]
+    done = [name for name in outcome.work if outcome.states.get(name) == "success"]
     what = f"`{outcome.backup_id}`, done before: {', '.join(done) or 'nothing'}"
     url = outcome.url if task is None else f"{outcome.url}/tasks/{task}"
     return "\n".join(
@@ -144,4 +152,14 @@ def _why(outcome: Outcome, task: str | None) -> str:
 def _next(outcome: Outcome, task: str | None) -> str:
     if task is None:
         return "Look at the run; trigger a new one if the backup is missing."
-    return _ADVICE[task].format(kept=outcome.kept)
+    return _advice(task).format(kept=outcome.kept)
+
+
+def _advice(task: str) -> str:
+    """Return what to do about a task; those of a second archive have its kind at the end of their names.
+
+    >>> _advice("verify_schema") == _advice("verify")
+    True
+    """
+    known = _ADVICE.get(task) or _ADVICE.get(task.rpartition("_")[0])
+    return known or f"Put it right, then clear `{task}`."

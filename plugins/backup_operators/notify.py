@@ -11,7 +11,8 @@ from urllib.parse import quote
 from airflow.sdk import BaseOperator, conf
 
 from backup_operators.hook import BackupHook
-from backup_operators.messages import WORK, Outcome, ended_text, message
+from backup_operators.lateness import LATE_KEY
+from backup_operators.messages import LATENESS, WORK, Outcome, ended_text, message
 from backup_operators.redaction import Redactor
 from backup_operators.slack import Delivery, deliver
 from backup_operators.step import FAILURE_KEY
@@ -20,7 +21,6 @@ from include.backup.backup_id import make_backup_id
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-REPORTING = ("compress", "verify", "restore_test")
 # The other reasons ("task_failure") come after ``notify`` has run.
 ENDED_BY_AIRFLOW = ("timed_out", "all_tasks_deadlocked")
 
@@ -39,6 +39,7 @@ class NotifyOperator(BaseOperator):
     :param slack_conn_id: Slack webhook connection, or None
     :param secret_conn_ids: connections whose passwords must not reach a message
     :param release: release that the backup guards (templated)
+    :param work: the tasks that have to succeed, in their order
 
     Returns whether the message was delivered, the reason if not, and whether the run succeeded.
     """
@@ -56,6 +57,7 @@ class NotifyOperator(BaseOperator):
         slack_conn_id: str | None,
         secret_conn_ids: Sequence[str],
         release: str | None = None,
+        work: Sequence[str] = WORK,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -66,6 +68,7 @@ class NotifyOperator(BaseOperator):
         self.slack_conn_id = slack_conn_id
         self.secret_conn_ids = secret_conn_ids
         self.release = release
+        self.work = work
 
     def execute(self, context: Context) -> dict[str, Any]:
         outcome = self._outcome(context)
@@ -100,11 +103,20 @@ class NotifyOperator(BaseOperator):
             url=run_url(run.dag_id, run.run_id),
             kept=f"until {kept_until:%Y-%m-%d %H:%M} UTC",
             states=states,
-            reports={task: _pulled(ti, task, "return_value") for task in REPORTING if states.get(task) == "success"},
-            failures={task: _pulled(ti, task, FAILURE_KEY) for task in WORK if states.get(task) == "failed"},
+            reports={task: _pulled(ti, task, "return_value") for task in self.work if states.get(task) == "success"},
+            failures={task: _pulled(ti, task, FAILURE_KEY) for task in self.work if states.get(task) == "failed"},
             seconds=(datetime.now(UTC) - started).total_seconds(),
             release=self.release,
+            work=tuple(self.work),
+            late=self._late(ti, states),
         )
+
+    def _late(self, ti: Any, states: dict[str, str]) -> str | None:
+        """Return why a run did nothing because it was late, if it did."""
+        if states.get(LATENESS) != "skipped":
+            return None
+        found = ti.xcom_pull(task_ids=LATENESS, key=LATE_KEY)
+        return str(found or "it started too late, and did nothing")
 
 
 def tell_of_ended_run(

@@ -89,6 +89,8 @@ class FakeSteps:
     failing: dict[str, BaseException] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     contexts: dict[str, StepContext] = field(default_factory=dict)
+    all_contexts: dict[str, list[StepContext]] = field(default_factory=dict)
+    failing_kinds: dict[tuple[str, str], BaseException] = field(default_factory=dict)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for step in STEPS:
@@ -98,8 +100,11 @@ class FakeSteps:
         def run(ctx: StepContext) -> Any:
             self.ran.append(step)
             self.contexts[step] = ctx
-            if step in self.failing:
-                raise self.failing[step]
-            return make_report(step, ctx.backup_id)
+            self.all_contexts.setdefault(step, []).append(ctx)
+            failure = self.failing.get(step) or self.failing_kinds.get((step, ctx.kind))
+            if failure is not None:
+                raise failure
+            note = {"note": "schema archive proven"} if (step, ctx.kind) == ("restore_test", "schema") else {}
+            return make_report(step, ctx.backup_id, **note)
 
         return run

@@ -23,8 +23,10 @@ CREATE FUNCTION public.slow(id int) RETURNS boolean LANGUAGE sql AS 'SELECT id <
 CREATE TABLE public.slow_to_load (id int CHECK (public.slow(id)));
 INSERT INTO public.slow_to_load VALUES (2), (1)
 """
+LEFT_OUT = "CREATE TABLE public.left_out (id int); INSERT INTO public.left_out VALUES (1)"
 SOURCES = (
     SmallSource(name="shop"),
+    SmallSource(name="tiers", weekly=True, excluded_tables=("public.left_out",), extra_sql=LEFT_OUT),
     SmallSource(name="orders"),
     SmallSource(name="cleared"),
     SmallSource(name="unheard", slack=NOWHERE_SLACK),

@@ -27,7 +27,12 @@ WRITE_SECONDS = 30.0
 TASK_SECONDS = 120.0
 RUN_SECONDS = 240.0
 ENDED = ("success", "failed")
-TIERS = {"daily_backup": "daily", "pre_deployment_backup": "pre_deployment"}
+TIERS = {
+    "daily_backup": "daily",
+    "pre_deployment_backup": "pre_deployment",
+    "weekly_backup": "weekly",
+    "monthly_archive": "monthly",
+}
 
 Found = TypeVar("Found")
 
@@ -66,11 +71,15 @@ class AirflowRun:
 
     @property
     def backup_id(self) -> str:
+        return self.backup_id_of(kind="full")
+
+    def backup_id_of(self, *, kind: str, tier: str | None = None) -> str:
+        """Return the id of an archive of this run."""
         run_after = datetime.fromisoformat(self.api.run(self.dag_id, self.run_id)["run_after"])
         return make_backup_id(
             source=self.source,
-            tier=self.tier,
-            kind="full",
+            tier=tier or self.tier,
+            kind=kind,
             run_after=run_after,
             dag_id=self.dag_id,
             run_id=self.run_id,

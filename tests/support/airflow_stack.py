@@ -132,7 +132,10 @@ class AirflowStack:
         return manifest
 
     def proofs(self, run: AirflowRun) -> list[dict[str, Any]]:
-        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"proofs/{run.backup_id}/").get("Contents", [])
+        return self.proofs_of(run.backup_id)
+
+    def proofs_of(self, backup_id: str) -> list[dict[str, Any]]:
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"proofs/{backup_id}/").get("Contents", [])
         bodies = [self.s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read() for item in found]
         return [json.loads(body) for body in bodies]
 

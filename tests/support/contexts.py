@@ -46,6 +46,7 @@ class ContextMaker:
         self,
         *,
         tier: str = "daily",
+        kind: str | None = None,
         run: RunIdentity | None = None,
         release: Release | None = None,
         runner: Runner | None = None,
@@ -66,6 +67,7 @@ class ContextMaker:
             runner=runner or Runner(),
             log=self.log,
             release=release,
+            kind=kind,
         )
 
     def on(self, database: DatabaseConnection) -> ContextMaker:

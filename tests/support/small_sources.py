@@ -17,6 +17,7 @@ from include.backup.settings import SHIPPED_SETTINGS
 from include.local.s3 import BUCKET
 
 TEMPLATE = "small"
+WEEKLY = {"schedule": None, "keep": "4 weeks", "prefix": "weekly/"}
 TEMPLATE_SQL = """
 CREATE TABLE public.customers (id int PRIMARY KEY, name text NOT NULL, born date);
 INSERT INTO public.customers SELECT n, 'customer ' || n, date '1970-01-01' + n FROM generate_series(1, 500) n;
@@ -39,6 +40,8 @@ class SmallSource:
     prove: str = "after"
     part_size_mib: int = 16
     extra_sql: str = ""
+    weekly: bool = False
+    excluded_tables: tuple[str, ...] = ()
 
     def policy(self) -> dict[str, Any]:
         """Return its part of the policy: nothing is scheduled."""
@@ -53,9 +56,11 @@ class SmallSource:
                 "encryption": {"sse": "aws:kms", "kms_key_id": "alias/pulse-backups"},
             },
             "slack": {"connection": self.slack},
+            "excluded_tables": list(self.excluded_tables),
             "tiers": {
                 "daily": {"schedule": None, "keep": "7 days", "prefix": "daily/", "prove": self.prove},
                 "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
+                **({"weekly": WEEKLY} if self.weekly else {}),
             },
         }
 

@@ -58,7 +58,7 @@ def failed(argv: list[str], capsys: Capture, environ: dict[str, str] | None = No
         (["list", "x'; DROP TABLE y; --"], "has no source"),
         (["list", "pulse_messages", "--tier", "fortnightly"], "no tier 'fortnightly'"),
         (["run", "pulse_messages", "--tier", "$(id)"], "no tier '$(id)'"),
-        (["run", "pulse_messages", "--tier", "weekly"], "it has daily, pre_deployment"),
+        (["run", "pulse_messages", "--tier", "fortnightly"], "it has daily, pre_deployment"),
         (["list", "pulse_messages", "--policy", "/nowhere.yaml"], "/nowhere.yaml"),
         (["list", "pulse_messages", "--settings", "/nowhere.yaml"], "nowhere.yaml"),
         (["list", "pulse_messages"], "PULSE_S3_ACCESS_KEY is not set"),

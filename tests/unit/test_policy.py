@@ -228,8 +228,8 @@ def test_an_unknown_source_or_tier_names_those_that_there_are() -> None:
     policy = load_policy(SHIPPED_POLICY)
     with pytest.raises(UnknownSourceError, match="has no source 'other'; it has pulse_messages"):
         policy.source("other")
-    with pytest.raises(UnknownTierError, match="no tier 'weekly' for pulse_messages; it has daily, pre_depl"):
-        policy.source("pulse_messages").tier("weekly")
+    with pytest.raises(UnknownTierError, match="no tier 'fortnightly' for pulse_messages; it has daily, pre_depl"):
+        policy.source("pulse_messages").tier("fortnightly")
 
 
 def test_an_empty_policy_says_that_it_has_none() -> None:

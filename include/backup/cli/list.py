@@ -9,7 +9,7 @@ from include.backup.cli.output import columns, size_text
 from include.backup.cli.session import Session
 from include.backup.inventory import StoredBackup, list_backups
 
-_HEADER = ("backup", "stored (UTC)", "size", "objects", "proof")
+_HEADER = ("backup", "stored (UTC)", "size", "objects", "proof", "note")
 
 
 def run(session: Session) -> int:
@@ -35,6 +35,7 @@ def _lines(backups: Sequence[StoredBackup]) -> Sequence[str]:
             size_text(backup.size),
             backup.completeness.value,
             "-" if backup.standing is None else backup.standing.value,
+            backup.left_out,
         )
         for backup in backups
     ]

@@ -30,6 +30,7 @@ def run(session: Session) -> int:
         "rows": manifest.rows,
         "archive_bytes": manifest.archive.size,
         "uncompressed_bytes": manifest.uncompressed_bytes,
+        "left_out": manifest.left_out,
         "manifest": json.loads(content),
         "proofs": [_proof(proof) for proof in proofs],
     }
@@ -57,6 +58,8 @@ def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: St
         f"{archive.storage_class}, encryption {archive.encryption}"
     )
     yield f"holds        {len(manifest.table_data)} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
+    if manifest.left_out:
+        yield f"             {manifest.left_out.upper()[:7]}{manifest.left_out[7:]}"
     majors = ", ".join(str(major) for major in manifest.fits.server_majors)
     yield f"fits         PostgreSQL {majors}; pg_restore {manifest.fits.pg_restore_minimum} or newer"
     yield f"took         {', '.join(f'{name} {seconds:.1f} s' for name, seconds in manifest.durations.items())}"

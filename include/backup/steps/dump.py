@@ -25,6 +25,7 @@ from include.backup.steps.preflight import tools_for
 FACTS_FILE = "facts.json"
 GLOBALS_FILE = "globals.sql"
 DATA_FOLDER = "data"
+SCHEMA_KIND = "schema"
 FORMAT_VERSION = 1
 REWRITE_ATTEMPTS = 3
 PROGRESS_SECONDS = 10.0
@@ -113,7 +114,7 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
     roles = query(connection, "roles")[0]
     before = _lsn(connection, in_recovery=server["in_recovery"])
     snapshot_time = connection.execute("SELECT clock_timestamp() AS now").fetchall()[0]["now"]
-    watch = _RewriteWatch(connection)
+    watch = None if ctx.kind == SCHEMA_KIND else _RewriteWatch(connection)
     globals_command = pg_dumpall_globals_command(
         tools, ctx.database, target=folder / GLOBALS_FILE, role_passwords=roles["passwords_readable"]
     )
@@ -121,7 +122,8 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
     started = time.monotonic()
     progress = _Progress(ctx, watch)
     _run(ctx, _pg_dump(ctx, tools, folder, server["encoding"]), on_line=progress.line)
-    watch.finish()
+    if watch is not None:
+        watch.finish()
     facts = DumpFacts(
         snapshot=SnapshotFacts(
             time=snapshot_time,
@@ -152,6 +154,7 @@ def _pg_dump(ctx: StepContext, tools: PostgresTools, folder: Path, encoding: str
         encoding=encoding,
         excluded_schemas=ctx.source.excluded_schemas,
         excluded_tables=ctx.source.excluded_tables,
+        options=("--schema-only",) if ctx.kind == SCHEMA_KIND else (),
     )
 
 
@@ -209,7 +212,7 @@ class _RewriteWatch:
 class _Progress:
     """Turns pg_dump's messages into a log line per table, but at most one in some seconds."""
 
-    def __init__(self, ctx: StepContext, watch: _RewriteWatch) -> None:
+    def __init__(self, ctx: StepContext, watch: _RewriteWatch | None) -> None:
         self._ctx = ctx
         self._watch = watch
         self._tables = 0
@@ -220,7 +223,8 @@ class _Progress:
             if "warning" in text or "error" in text:
                 self._ctx.log.warning("%s", text)
             return
-        self._watch.locks_are_held()
+        if self._watch is not None:
+            self._watch.locks_are_held()
         self._tables += 1
         now = time.monotonic()
         if now >= self._next:

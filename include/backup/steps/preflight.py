@@ -17,6 +17,7 @@ from include.backup.errors import (
     StagingFullError,
     ToolMissingError,
 )
+from include.backup.partial import partial_text
 from include.backup.postgres.session import connect, effective_settings, query
 from include.backup.postgres.tools import PostgresTools, find_tools
 from include.backup.steps.context import StepContext
@@ -74,7 +75,7 @@ def run(ctx: StepContext) -> PreflightReport:
                 f"{ctx.staging.root} has {free} bytes free and the dump of {size} bytes may need "
                 f"{int(size * STAGED_SHARE)}; free space or set BACKUP_STAGING_DIR to a larger disk"
             )
-        warnings = tuple(_warnings(connection))
+        warnings = (*_partial(ctx), *_warnings(connection))
     for warning in warnings:
         ctx.log.warning("%s", warning)
     return PreflightReport(
@@ -161,6 +162,11 @@ def check_readable(ctx: StepContext, connection: psycopg.Connection[dict[str, An
             f"{ctx.database.user} cannot read {len(rows)} objects of {ctx.database.dbname} whole ({shown}); "
             "grant pg_read_all_data, BYPASSRLS and SELECT on large objects, or exclude them in the policy"
         )
+
+
+def _partial(ctx: StepContext) -> list[str]:
+    text = partial_text(ctx.source.excluded_schemas, ctx.source.excluded_tables)
+    return [f"this backup is {text}, as the policy says"] if text else []
 
 
 def _warnings(connection: psycopg.Connection[dict[str, Any]]) -> list[str]:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog, proof_prefix
 from include.backup.errors import ProofFailedError
 from include.backup.evidence import EventKind, open_ledger
@@ -19,6 +20,7 @@ from include.backup.process import Runner
 from include.backup.proof.prove import ProofRequest, prove
 from include.backup.proof.record import Level, Proof, Result
 from include.backup.steps.context import StepContext, encryption_of, utc_now
+from include.backup.steps.dump import SCHEMA_KIND
 from include.backup.store import ObjectStore
 
 SHOWN = 10
@@ -38,11 +40,17 @@ class RestoreTestReport:
     large_objects: int
     not_proven: int
     seconds: float
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def line(self) -> str:
+        if parse_backup_id(self.backup_id).kind == SCHEMA_KIND:
+            return (
+                f"{self.backup_id} proven ({self.level}): the whole schema equal, without data as it was dumped; "
+                f"{self.seconds:.1f} s, proof {self.proof_id}"
+            )
         return (
             f"{self.backup_id} proven ({self.level}): {self.tables} tables, {self.rows} rows, every row identical; "
             f"{self.sequences} sequences, {self.large_objects} large objects and the whole schema equal; "
@@ -129,7 +137,9 @@ def _facts(proof: Proof) -> dict[str, Any]:
 
 def report(proof: Proof) -> RestoreTestReport:
     """Return the short form of a proof."""
+    schema = parse_backup_id(proof.backup_id).kind == SCHEMA_KIND
     return RestoreTestReport(
+        note="schema archive proven" if schema else "",
         backup_id=proof.backup_id,
         proof_id=proof.proof_id,
         result=proof.result.value,

@@ -27,14 +27,16 @@ class VerifyReport:
     encryption: str
     storage_class: str
     seconds: float
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def line(self) -> str:
+        note = f"; {self.note}" if self.note else ""
         return (
             f"{self.key} verified: {self.size} bytes, SHA-256 {self.checksum} ({self.method}), "
-            f"encryption {self.encryption}, storage class {self.storage_class}, {self.seconds:.1f} s"
+            f"encryption {self.encryption}, storage class {self.storage_class}, {self.seconds:.1f} s{note}"
         )
 
 
@@ -77,6 +79,7 @@ def verify_archive(store: ObjectStore, manifest: Manifest) -> VerifyReport:
         encryption=_encryption(info),
         storage_class=info.storage_class,
         seconds=round(time.monotonic() - started, 3),
+        note=manifest.left_out,
     )
 
 
