@@ -16,7 +16,7 @@
 ## make lock         resolve requirements*.txt into the lock files anew
 ## make clean        stop the stacks; remove them with their data, .venv and caches
 ##
-## PORT_BASE=6500    a second stack beside the first (default 6400: four ports from there)
+## PORT_BASE=6500    a second stack beside the first (default 6400: five ports from there)
 ## SAMPLE_MB=100     size of the sample database
 ## PYTHON=python3    the Python (3.11 to 3.13) that .venv is made of
 

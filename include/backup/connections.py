@@ -157,11 +157,12 @@ def _check_endpoint(spec: ConnectionSpec, endpoint: str) -> None:
         raise bad_connection(spec.conn_id, "has an endpoint_url with a password in it; use login and password")
     if not host or parts.scheme not in ("http", "https"):
         raise bad_connection(spec.conn_id, "has an endpoint_url that is no https:// URL")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise bad_connection(spec.conn_id, "has an endpoint_url without TLS; use https://")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine itself, where nothing needs TLS."""
     if host == "localhost":
         return True
     try:

@@ -287,6 +287,53 @@ class HoldError(ParameterError):
     """Raised when a hold cannot be set or released as asked."""
 
 
+# --- Supabase's Management API ---------------------------------------------------------------------
+
+
+class SupabaseError(BackupError):
+    """Raised when Supabase's Management API does not do what was asked."""
+
+
+class SupabaseUnreachableError(SupabaseError):
+    """Raised when the Management API does not answer, answers 5xx, or is not done within the deadline."""
+
+    exit_code = 3
+
+
+class SupabaseRateLimitError(SupabaseError):
+    """Raised when the Management API asks to wait longer than the deadline allows."""
+
+    exit_code = 3
+
+
+class SupabaseTokenError(SupabaseError, RetryWorthlessError):
+    """Raised when the Management API refuses the token, or refuses it this project."""
+
+    exit_code = 3
+
+
+class SupabaseTlsError(SupabaseError, RetryWorthlessError):
+    """Raised when the Management API's certificate is not trusted."""
+
+    exit_code = 3
+
+
+class SupabaseProjectMissingError(SupabaseError, RetryWorthlessError):
+    """Raised when there is no such project, or no such thing in it."""
+
+    exit_code = 2
+
+
+class SupabaseRefusedError(SupabaseError, RetryWorthlessError):
+    """Raised when the Management API understands a request and refuses it, such as PITR that is not enabled."""
+
+    exit_code = 5
+
+
+class SupabaseAnswerError(SupabaseError):
+    """Raised when the Management API answers with what is not its documented form."""
+
+
 # --- proof -----------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ class Credentials:
     airflow_fernet_key: str
     airflow_api_secret: str
     slack_token: str
+    supabase_token: str
 
     def __repr__(self) -> str:
         return "Credentials(***)"
@@ -52,6 +53,7 @@ def make_credentials() -> Credentials:
         airflow_fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         airflow_api_secret=secrets.token_urlsafe(32),
         slack_token=f"T0LOCAL/B0LOCAL/{secrets.token_hex(12)}",
+        supabase_token=f"sbp_{secrets.token_hex(20)}",
     )
 
 

@@ -12,7 +12,7 @@ from include.local.errors import StackError
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOST = "127.0.0.1"
 DEFAULT_PORT_BASE = 6400
-PORTS_NEEDED = 4
+PORTS_NEEDED = 5
 LARGEST_PORT = 65535
 
 
@@ -40,17 +40,22 @@ class Layout:
         return self.port_base + 3
 
     @property
+    def supabase_port(self) -> int:
+        return self.port_base + 4
+
+    @property
     def ports(self) -> dict[str, int]:
         """Return the port of each service.
 
         >>> Layout(port_base=6400, state=Path("x")).ports
-        {'source': 6400, 'store': 6401, 'slack': 6402, 'airflow': 6403}
+        {'source': 6400, 'store': 6401, 'slack': 6402, 'airflow': 6403, 'supabase': 6404}
         """
         return {
             "source": self.source_port,
             "store": self.store_port,
             "slack": self.slack_port,
             "airflow": self.airflow_port,
+            "supabase": self.supabase_port,
         }
 
     @property

@@ -1,4 +1,4 @@
-"""The whole embedded stack: PostgreSQL, S3, a Slack stand-in and Airflow, started and stopped together."""
+"""The whole embedded stack: PostgreSQL, S3, Airflow, and stand-ins for Slack and Supabase's Management API."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from include.local.slack import SlackCapture
 from include.local.source import DATABASE, SUPERUSER, Source
 from include.local.startup import Say, Startup
 from include.local.status import ServiceStatus, UpReport
+from include.local.supabase_api import SupabaseApi
 
 DEFAULT_SAMPLE_MB = 100
 SOURCE_CONNECTION = "pulse_messages_db"
@@ -46,6 +47,7 @@ class Stack:
         self.source = Source(self.layout)
         self.store = Store(self.layout)
         self.slack = SlackCapture(self.layout)
+        self.supabase = SupabaseApi(self.layout)
         self.airflow = Airflow(self.layout, extra=extra_environment)
 
     def up(
@@ -67,6 +69,7 @@ class Stack:
                 source=self.source,
                 store=self.store,
                 slack=self.slack,
+                supabase=self.supabase,
                 airflow=self.airflow if airflow else None,
                 settings=self.settings,
                 store_connection=STORE_CONNECTION,
@@ -100,12 +103,13 @@ class Stack:
         if not self.layout.credentials.exists():
             return []
         source, store = self.source.running(), self.store.service().running()
-        slack = self.slack.service().running()
+        slack, supabase = self.slack.service().running(), self.supabase.service().running()
         states = self.airflow.states()
         found = [
             self._status("source", source, source and self.source.healthy()),
             self._status("store", store, store and self.store.healthy()),
             self._status("slack", slack, slack and self.slack.healthy()),
+            self._status("supabase", supabase, supabase and self.supabase.healthy()),
         ]
         for service in self.airflow.services():
             name = service.program.name.removeprefix("airflow-")
@@ -142,6 +146,8 @@ class Stack:
             "PULSE_S3_SECRET_KEY": credentials.store_secret_key,
             "PULSE_S3_CA": str(self.layout.ca),
             "PULSE_SLACK_WEBHOOK_URL": f"{self.slack.url}/{credentials.slack_token}",
+            "PULSE_SUPABASE_API": self.supabase.url,
+            "PULSE_SUPABASE_TOKEN": credentials.supabase_token,
             "BACKUP_STAGING_DIR": str(self.layout.staging),
             "BACKUP_SCRATCH_DIR": str(self.layout.scratch),
         }
@@ -171,7 +177,7 @@ class Stack:
         return [Service(self.layout, stop_program(name, seconds)) for name, seconds in self._term_seconds().items()]
 
     def _term_seconds(self) -> dict[str, float]:
-        return {**dict.fromkeys(AIRFLOW_NAMES, 10.0), "slack": 5.0, "store": TERM_SECONDS}
+        return {**dict.fromkeys(AIRFLOW_NAMES, 10.0), "slack": 5.0, "supabase": 5.0, "store": TERM_SECONDS}
 
     def _running_names(self) -> frozenset[str]:
         names = {service.program.name for service in self._services() if service.running()}

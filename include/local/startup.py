@@ -18,6 +18,7 @@ from include.local.s3 import Store
 from include.local.slack import SlackCapture
 from include.local.source import Source
 from include.local.status import UpReport
+from include.local.supabase_api import SupabaseApi
 from include.local.tls import ensure_certificates
 
 Say = Callable[[str], None]
@@ -31,6 +32,7 @@ class Startup:
     source: Source
     store: Store
     slack: SlackCapture
+    supabase: SupabaseApi
     airflow: Airflow | None
     settings: Callable[[], Settings]
     store_connection: str
@@ -52,7 +54,7 @@ class Startup:
         load_credentials(self.layout.credentials)
         ensure_certificates(self.layout)
         self._require_free_ports()
-        with ThreadPoolExecutor(max_workers=4) as pool:
+        with ThreadPoolExecutor(max_workers=5) as pool:
             try:
                 self._join(self._parts(report, pool))
             except BaseException:
@@ -66,9 +68,10 @@ class Startup:
         store = pool.submit(_timed, report, "store", self._start_store)
         source = pool.submit(_timed, report, "source", lambda: self._start_source(report))
         slack = pool.submit(_timed, report, "slack", self.slack.start)
+        supabase = pool.submit(_timed, report, "supabase", self.supabase.start)
         if self.airflow is None:
-            return [store, source, slack]
-        return [store, source, slack, pool.submit(self._start_airflow, self.airflow, report, store)]
+            return [store, source, slack, supabase]
+        return [store, source, slack, supabase, pool.submit(self._start_airflow, self.airflow, report, store)]
 
     def _join(self, parts: list[Future[Any]]) -> None:
         done, _ = wait(parts, return_when=FIRST_EXCEPTION)
@@ -82,10 +85,11 @@ class Startup:
             "source": self.source.running(),
             "store": self.store.service().running(),
             "slack": self.slack.service().running(),
+            "supabase": self.supabase.service().running(),
             "airflow": self.airflow is None or self.airflow.api_server().running(),
         }
         # What a killed server has left behind is stopped by its own start, and not in the way.
-        for service in (self.store.service(), self.slack.service()):
+        for service in (self.store.service(), self.slack.service(), self.supabase.service()):
             if not service.running():
                 service.stop()
         if self.airflow is not None and not running["airflow"]:

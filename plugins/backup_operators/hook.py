@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -10,6 +11,9 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from include.backup.connection_spec import ConnectionSpec, Secret
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.errors import ConnectionDefinitionError
+
+if TYPE_CHECKING:
+    from include.backup.supabase.connection import SupabaseConnection
 
 
 class BackupHook(BaseHook):
@@ -41,6 +45,12 @@ class BackupHook(BaseHook):
     def store(self, conn_id: str) -> StoreConnection:
         """Return how to reach a store; raises ConnectionDefinitionError."""
         return StoreConnection.from_spec(self.spec(conn_id))
+
+    def supabase(self, conn_id: str) -> SupabaseConnection:
+        """Return how to reach Supabase's Management API; raises ConnectionDefinitionError."""
+        from include.backup.supabase.connection import SupabaseConnection
+
+        return SupabaseConnection.from_spec(self.spec(conn_id))
 
     def secrets(self, conn_ids: Iterable[str]) -> list[str]:
         """Return the passwords of these connections; one that does not exist has none."""

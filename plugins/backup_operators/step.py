@@ -149,7 +149,8 @@ def keep_reason(context: Context, error: BaseException, message: str, *, retry: 
 def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
     """Return the ids of all connections of a source."""
     slack = () if source.slack is None else (source.slack.connection,)
-    return (source.connection, source.store.connection, *slack)
+    supabase = () if source.supabase is None else (source.supabase.connection,)
+    return (source.connection, source.store.connection, *slack, *supabase)
 
 
 def run_identity(context: Context) -> RunIdentity:

@@ -60,6 +60,17 @@ def test_the_shipped_policy_is_acceptable_and_has_what_is_built() -> None:
     assert source.lock_timeout_seconds == 60
     assert source.slack is not None
     assert source.slack.connection == "pulse_slack"
+    assert source.supabase is not None
+    assert (source.supabase.project_ref, source.supabase.connection) == ("pulsemessagesdemoref", "pulse_supabase")
+    assert source.supabase.daily_backup_grace == timedelta(hours=6)
+
+
+def test_a_source_that_supabase_does_not_host_leaves_the_block_out(tmp_path: Path) -> None:
+    text = "\n".join(
+        line for line in SHIPPED.splitlines() if "supabase" not in line.lower() and "project_ref" not in line
+    )
+    text = "\n".join(line for line in text.splitlines() if "of copies says so" not in line)
+    assert load_policy(write(tmp_path, text), strict=True).source("pulse_messages").supabase is None
 
 
 def test_the_dump_may_take_its_budget_and_the_wait_for_the_lock() -> None:
@@ -115,6 +126,15 @@ def test_a_tier_of_the_defaults_counts_only_for_a_source_that_names_it(tmp_path:
         ("      daily:\n        schedule", "      fortnightly:\n        schedule", "fortnightly:", "daily, weekly"),
         ("proof_level: complete", "proof_level: full", "proof_level: full", "complete, data"),
         ("  pulse_messages:", "  Pulse-Messages:", "Pulse-Messages:", "a-z, 0-9"),
+        ("pulsemessagesdemoref", "pulse-messages", "project_ref: pulse", "20 letters a-z"),
+        ("      project_ref: pulsemessagesdemoref", "      ref: pulsemessagesdemoref", "ref:", "project_ref"),
+        ("connection: pulse_supabase", "connection: pulse supabase", "pulse supabase", "an Airflow connection id"),
+        (
+            "connection: pulse_supabase",
+            "connection: pulse_supabase\n      daily_backup_grace_hours: 24",
+            "grace_hours: 24",
+            "1 to 23 hours",
+        ),
         ("format_version: 1", "format_version: 2", "format_version: 2", "allowed: 1"),
         ("format_version: 1", "format_version: 1\nowner: me", "owner: me", "unknown key 'owner'"),
     ],

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from include.backup.catalog import Catalog
 from include.backup.cli.output import Output
@@ -21,6 +22,9 @@ from include.backup.process import Runner
 from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.steps.context import open_catalog, open_store
 from include.backup.store import ObjectStore
+
+if TYPE_CHECKING:
+    from include.backup.supabase.project import SupabaseProject
 
 STATE = PROJECT / ".local" / "command_line"
 
@@ -51,6 +55,18 @@ class Session:
     @cached_property
     def store_connection(self) -> StoreConnection:
         return StoreConnection.from_spec(self.connection(self.source.store.connection))
+
+    @cached_property
+    def supabase(self) -> SupabaseProject | None:
+        """The source's hosted project, or None when the policy says of none; nothing is asked yet."""
+        from include.backup.supabase.connection import SupabaseConnection
+        from include.backup.supabase.project import SupabaseProject
+
+        hosted = self.source.supabase
+        if hosted is None:
+            return None
+        connection = SupabaseConnection.from_spec(self.connection(hosted.connection))
+        return SupabaseProject.open(connection, hosted.project_ref)
 
     @cached_property
     def store(self) -> ObjectStore:

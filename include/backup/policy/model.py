@@ -13,6 +13,7 @@ from include.backup.policy.evidence import EvidencePolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
 from include.backup.policy.schema_backup import SchemaBackupPolicy
+from include.backup.policy.supabase import SupabasePolicy
 from include.backup.retention import Retention, Thinning
 
 
@@ -105,6 +106,7 @@ class SourcePolicy:
     critical_tables: tuple[str, ...] = ()
     schema_backup: SchemaBackupPolicy | None = None
     base_backup: BaseBackupPolicy | None = None
+    supabase: SupabasePolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""
