@@ -28,6 +28,9 @@ export PORT_BASE SAMPLE_MB
 VENV_PYTHON := .venv/bin/python
 LOCAL := $(VENV_PYTHON) -m include.local
 PYTEST := $(VENV_PYTHON) -m pytest
+# Every file stays on one worker; see tests/conftest.py.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist loadgroup
 ifdef CI
 PYTEST += -p tests.plugins.no_skips
 endif
@@ -54,10 +57,10 @@ status: install
 	@$(LOCAL) status
 
 test: lint type
-	$(PYTEST) tests --ignore=tests/benchmarks -m "not long"
+	$(PYTEST) tests --ignore=tests/benchmarks -m "not long" $(PARALLEL)
 
 test-full: lint type
-	$(PYTEST) tests --ignore=tests/benchmarks
+	$(PYTEST) tests --ignore=tests/benchmarks $(PARALLEL)
 
 unit dags integration: install
 	$(PYTEST) tests/$@

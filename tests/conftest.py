@@ -66,6 +66,14 @@ def source15(state_dir: Path) -> Iterator[DatabaseConnection]:
         yield connection
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker, and all tests of the shared Airflow on one, which begins with them."""
+    for item in items:
+        shared = "airflow_stack" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("airflow" if shared else item.path.name))
+    items.sort(key=lambda item: "airflow_stack" not in getattr(item, "fixturenames", ()))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep the developer's own Airflow, AWS and PostgreSQL settings out of the tests."""
     for name in list(os.environ):

@@ -20,9 +20,12 @@ def run(tmp_path: Path, content: str, *options: str) -> subprocess.CompletedProc
     return subprocess.run([*argv, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "workers"])
 @pytest.mark.parametrize("content", [SKIPPED, UNIMPORTED])
-def test_a_skipped_test_fails_the_run_where_nothing_may_be_skipped(tmp_path: Path, content: str) -> None:
-    watched = run(tmp_path, content, "-p", "tests.plugins.no_skips")
+def test_a_skipped_test_fails_the_run_where_nothing_may_be_skipped(
+    tmp_path: Path, content: str, workers: tuple[str, ...]
+) -> None:
+    watched = run(tmp_path, content, "-p", "tests.plugins.no_skips", *workers)
     assert watched.returncode != pytest.ExitCode.OK
     assert "skipped where nothing may be skipped" in watched.stdout
     assert "test_it.py" in watched.stdout.partition("skipped where nothing may be skipped")[2]
