@@ -122,6 +122,12 @@ class ReplicationRefusedError(SourceError, RetryWorthlessError):
     """Raised when the source does not allow physical replication, so that its files and log cannot be copied."""
 
 
+class CriticalTableMissingError(SourceError, RetryWorthlessError):
+    """Raised when a table that the policy calls critical does not exist under that name."""
+
+    exit_code = 2
+
+
 # --- staging ---------------------------------------------------------------------------------------
 
 

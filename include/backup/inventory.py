@@ -18,6 +18,8 @@ LATEST = "latest"
 LATEST_PROVEN = "latest-proven"
 CONCURRENCY = 8
 FULL = "full"
+# Tiers of which no backup is full.
+KIND_OF_TIER = {"hourly": "tables"}
 
 
 class Completeness(StrEnum):
@@ -101,9 +103,10 @@ def find_backup(catalog: Catalog, source: str, wanted: str, *, tier: str | None 
 
 
 def _newest(catalog: Catalog, source: str, tier: str | None, what: str, fits: Callable[[str], bool]) -> str:
+    wanted = KIND_OF_TIER.get(tier or "", FULL)
     for listed in reversed(_listed(catalog, tier)):
-        if parse_backup_id(listed.backup_id).kind != FULL:
-            continue  # nobody who asks for the latest backup means an archive without rows
+        if parse_backup_id(listed.backup_id).kind != wanted:
+            continue  # nobody who asks for the latest backup means an archive without rows, or of a few tables
         if listed.archive and listed.manifest and fits(listed.backup_id):
             return listed.backup_id
     where = f" in the tier {tier}" if tier else ""

@@ -122,6 +122,8 @@ class DumpFacts:
     role_passwords: bool
     invalid_indexes: tuple[str, ...]
     seconds: float
+    # For a backup of the kind "tables": those whose rows it holds, as the policy names them.
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,11 @@ from include.backup.settings import SHIPPED_SETTINGS
 from tests.dags.bag import read_dags
 
 # DAGs that are one chain and nothing else.
-DAG_IDS = {"pulse_messages.daily_backup", "pulse_messages.pre_deployment_backup"}
+DAG_IDS = {
+    "pulse_messages.daily_backup",
+    "pulse_messages.pre_deployment_backup",
+    "pulse_messages.critical_tables_backup",
+}
 # DAGs whose wiring has a test file of its own.
 OTHER_DAG_IDS = {
     "pulse_messages.weekly_backup",

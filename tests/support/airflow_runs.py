@@ -30,6 +30,7 @@ ENDED = ("success", "failed")
 TIERS = {
     "daily_backup": "daily",
     "pre_deployment_backup": "pre_deployment",
+    "critical_tables_backup": "hourly",
     "weekly_backup": "weekly",
     "monthly_archive": "monthly",
 }

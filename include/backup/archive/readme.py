@@ -9,7 +9,7 @@ Backup {backup_id}
 database {database}, PostgreSQL {server_version}, encoding {encoding}
 dumped by pg_dump {pg_dump_version} at {time} (UTC)
 
-This is a plain tar file. It holds
+{scope}This is a plain tar file. It holds
   globals.sql        roles, memberships and role settings (pg_dumpall --globals-only)
   dump/              {holds}
 
@@ -39,6 +39,13 @@ _HOLDS = {
     "tables": f"some of its tables with what they need, {_DIRECTORY}",
 }
 
+_PARTIAL = """\
+THIS IS NOT A FULL BACKUP. It holds the whole schema, and the rows of these tables alone:
+  {tables}
+Foreign keys from them to other tables give an error each in a restore, since the rows they refer to are not here.
+
+"""
+
 
 def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int, kind: str = "full") -> bytes:
     """Return the text of README.txt."""
@@ -48,7 +55,9 @@ def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int,
         if facts.role_passwords
         else " are dumped without passwords: the backup role may not read them. Set new ones."
     )
+    scope = _PARTIAL.format(tables=", ".join(facts.tables)) if facts.tables else ""
     return _TEXT.format(
+        scope=scope,
         backup_id=backup_id,
         holds=_HOLDS.get(kind, _DIRECTORY),
         database=facts.server.database,

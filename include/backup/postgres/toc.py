@@ -22,9 +22,9 @@ DIRECTORY_FORMAT = 3
 KNOWN_VERSIONS = ((1, 14), (1, 15), (1, 16))
 # The oldest pg_restore that reads each archive version.
 PG_RESTORE_MINIMUM = {(1, 14): 12, (1, 15): 16, (1, 16): 17}
-_IDENTIFIER = r'(?:"(?:[^"]|"")*"|[^\s".(]+)'
+IDENTIFIER = r'(?:"(?:[^"]|"")*"|[^\s".(]+)'
 _COPY = re.compile(
-    rf"COPY (?P<target>{_IDENTIFIER}(?:\.{_IDENTIFIER})?) +(?P<columns>\(.*\) )?FROM stdin;\s*$", re.DOTALL
+    rf"COPY (?P<target>{IDENTIFIER}(?:\.{IDENTIFIER})?) +(?P<columns>\(.*\) )?FROM stdin;\s*$", re.DOTALL
 )
 _SETVAL = re.compile(
     r"SELECT pg_catalog\.setval\('(?P<name>(?:[^']|'')+)', (?P<value>-?\d+), (?P<called>true|false)\);"

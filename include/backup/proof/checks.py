@@ -17,10 +17,11 @@ SHOWN = 3
 
 
 def run_checks(
-    connection: psycopg.Connection[dict[str, Any]], source: str, *, folder: Path = CHECKS
+    connection: psycopg.Connection[dict[str, Any]], source: str | None, *, folder: Path = CHECKS
 ) -> tuple[CheckResult, ...]:
-    """Run all queries, read-only, as the session's role."""
-    files = sorted((folder / "common").glob("*.sql")) + sorted((folder / source).glob("*.sql"))
+    """Run all queries, read-only, as the session's role; without a source only those that fit any database."""
+    folders = ["common"] if source is None else ["common", source]
+    files = [path for name in folders for path in sorted((folder / name).glob("*.sql"))]
     return tuple(_run(connection, path) for path in files)
 
 

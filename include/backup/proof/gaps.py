@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from include.backup.postgres.toc import Toc, TocEntry
 
@@ -17,18 +18,27 @@ class Gaps:
     skipped_table_data: tuple[str, ...]
 
 
-def find_gaps(toc: Toc, *, available_extensions: Collection[str]) -> Gaps:
+def find_gaps(
+    toc: Toc, *, available_extensions: Collection[str], absent_rows: Mapping[int, str] = MappingProxyType({})
+) -> Gaps:
     """Return the extensions that the server lacks with everything that depends on them.
+
+    ``absent_rows`` are foreign keys to rows that the archive does not hold, with the table that they refer to.
 
     Nothing is replaced by a stub: a column of an unavailable type takes its table with it, and then the
     skipped TABLE DATA makes the proof red.
     """
-    missing = {
-        entry.dump_id: entry
+    reasons = {
+        entry.dump_id: f"EXTENSION {entry.tag} is not installed on the scratch server"
         for entry in toc.entries
         if entry.desc == "EXTENSION" and entry.tag not in available_extensions
     }
-    skipped = dict(missing)
+    reasons |= {
+        entry.dump_id: f"{describe(entry)} refers to {absent_rows[entry.dump_id]}, whose rows are not in this archive"
+        for entry in toc.entries
+        if entry.dump_id in absent_rows
+    }
+    skipped = {entry.dump_id: entry for entry in toc.entries if entry.dump_id in reasons}
     while added := {
         entry.dump_id: entry
         for entry in toc.entries
@@ -37,7 +47,7 @@ def find_gaps(toc: Toc, *, available_extensions: Collection[str]) -> Gaps:
         skipped.update(added)
     return Gaps(
         skipped=frozenset(skipped),
-        reasons=tuple(_reason(entry, missing) for entry in skipped.values()),
+        reasons=tuple(_reason(entry, reasons, skipped) for entry in skipped.values()),
         skipped_table_data=tuple(describe(entry) for entry in skipped.values() if entry.is_table_data),
     )
 
@@ -48,7 +58,9 @@ def describe(entry: TocEntry) -> str:
     return f"{entry.desc} {name}"
 
 
-def _reason(entry: TocEntry, missing: dict[int, TocEntry]) -> str:
-    if entry.dump_id in missing:
-        return f"EXTENSION {entry.tag} is not installed on the scratch server"
+def _reason(entry: TocEntry, reasons: Mapping[int, str], skipped: Mapping[int, TocEntry]) -> str:
+    if entry.dump_id in reasons:
+        return reasons[entry.dump_id]
+    if any(skipped[number].desc == "FK CONSTRAINT" for number in entry.dependencies if number in skipped):
+        return f"{describe(entry)} belongs to a foreign key to rows that are not in this archive"
     return f"{describe(entry)} depends on an extension that is not installed on the scratch server"

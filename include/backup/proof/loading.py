@@ -30,6 +30,7 @@ from include.backup.proof.gaps import Gaps, find_gaps
 from include.backup.proof.globals import guarded_globals, released_statements
 from include.backup.proof.makers import Makers, ServerLimits, assign_makers, is_property, owner_statements
 from include.backup.proof.masking import findings
+from include.backup.proof.partial import is_partial, keys_to_absent_rows, rows_left_out
 from include.backup.proof.scratch import ScratchRole, ScratchServer
 
 MAINTENANCE_DATABASE = "template1"
@@ -68,8 +69,12 @@ class ScratchLoader:
     def _load(self, manifest: Manifest, toc: Toc, globals_sql: Path, *, log: Callable[[str], None]) -> Loaded:
         database = manifest.dump.server.database
         roles = globals_sql.read_text()
-        not_proven = []
-        gaps = find_gaps(toc, available_extensions=self._available_extensions())
+        not_proven = [rows_left_out(manifest)] if is_partial(manifest) else []
+        gaps = find_gaps(
+            toc,
+            available_extensions=self._available_extensions(),
+            absent_rows=keys_to_absent_rows(toc, manifest) if is_partial(manifest) else {},
+        )
         entries = [entry for entry in toc.entries if entry.dump_id not in gaps.skipped]
         self._timed("roles", lambda: self._load_roles(roles))
         if not self._make_database(manifest, toc):

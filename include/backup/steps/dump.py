@@ -13,14 +13,16 @@ import psycopg
 
 from include.backup.errors import CommandError, SourceLockedError, StagingFullError, TableRewrittenError
 from include.backup.manifest import DumpFacts, Extension, ServerFacts, SnapshotFacts
-from include.backup.postgres.commands import pg_dump_command, pg_dumpall_globals_command
+from include.backup.postgres.commands import pattern, pg_dump_command, pg_dumpall_globals_command
 from include.backup.postgres.lock import source_lock
 from include.backup.postgres.session import connect, effective_settings, query
+from include.backup.postgres.table_selection import TableSelection
+from include.backup.postgres.toc import read_toc
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command
 from include.backup.records import from_json, to_json
 from include.backup.steps.context import StepContext
-from include.backup.steps.preflight import tools_for
+from include.backup.steps.preflight import selected_tables, tools_for
 
 FACTS_FILE = "facts.json"
 GLOBALS_FILE = "globals.sql"
@@ -121,9 +123,11 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
     _run(ctx, globals_command)
     started = time.monotonic()
     progress = _Progress(ctx, watch)
-    _run(ctx, _pg_dump(ctx, tools, folder, server["encoding"]), on_line=progress.line)
+    selection = selected_tables(ctx, connection)
+    _run(ctx, _pg_dump(ctx, tools, folder, server["encoding"], selection), on_line=progress.line)
     if watch is not None:
         watch.finish()
+    _check_selection(folder, selection)
     facts = DumpFacts(
         snapshot=SnapshotFacts(
             time=snapshot_time,
@@ -138,12 +142,32 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
         role_passwords=roles["passwords_readable"],
         invalid_indexes=tuple(row["name"] for row in query(connection, "invalid_indexes")),
         seconds=round(time.monotonic() - started, 3),
+        tables=() if selection is None else tuple(map(str, selection.tables)),
     )
     (folder / FACTS_FILE).write_bytes(to_json(facts, format_version=FORMAT_VERSION))
     folder.rename(ctx.staging.dump)
 
 
-def _pg_dump(ctx: StepContext, tools: PostgresTools, folder: Path, encoding: str) -> Command:
+def _selection_options(selection: TableSelection | None) -> tuple[str, ...]:
+    """Return pg_dump's options for some tables' rows with the whole schema: types, functions and keys they need."""
+    if selection is None:
+        return ()
+    left_out = (f"--exclude-table-data={pattern(name.schema, name.name)}" for name in selection.without_data)
+    return ("--no-blobs", *left_out)
+
+
+def _check_selection(folder: Path, selection: TableSelection | None) -> None:
+    """Raise TableRewrittenError when a table was dropped, renamed or made while pg_dump took its snapshot."""
+    if selection is None:
+        return
+    changes = list(selection.differences(read_toc((folder / DATA_FOLDER / "toc.dat").read_bytes())))
+    if changes:
+        raise TableRewrittenError(f"{'; '.join(changes[:10])} while the dump began")
+
+
+def _pg_dump(
+    ctx: StepContext, tools: PostgresTools, folder: Path, encoding: str, selection: TableSelection | None
+) -> Command:
     return pg_dump_command(
         tools,
         ctx.database,
@@ -154,7 +178,7 @@ def _pg_dump(ctx: StepContext, tools: PostgresTools, folder: Path, encoding: str
         encoding=encoding,
         excluded_schemas=ctx.source.excluded_schemas,
         excluded_tables=ctx.source.excluded_tables,
-        options=("--schema-only",) if ctx.kind == SCHEMA_KIND else (),
+        options=("--schema-only",) if ctx.kind == SCHEMA_KIND else _selection_options(selection),
     )
 
 

@@ -19,6 +19,7 @@ from include.backup.errors import (
 )
 from include.backup.partial import partial_text
 from include.backup.postgres.session import connect, effective_settings, query
+from include.backup.postgres.table_selection import TableSelection, select_tables
 from include.backup.postgres.tools import PostgresTools, find_tools
 from include.backup.steps.context import StepContext
 
@@ -68,6 +69,7 @@ def run(ctx: StepContext) -> PreflightReport:
         tools = tools_for(ctx, server["major"])
         tls = check_tls(ctx, connection)
         check_readable(ctx, connection)
+        selected_tables(ctx, connection)
         size = _database_bytes(connection)
         free = ctx.staging.free_bytes()
         if free < size * STAGED_SHARE and not already_stored:
@@ -167,6 +169,16 @@ def check_readable(ctx: StepContext, connection: psycopg.Connection[dict[str, An
 def _partial(ctx: StepContext) -> list[str]:
     text = partial_text(ctx.source.excluded_schemas, ctx.source.excluded_tables)
     return [f"this backup is {text}, as the policy says"] if text else []
+
+
+def selected_tables(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -> TableSelection | None:
+    """Return which tables' rows a backup of the kind "tables" takes; None for other kinds, which take all.
+
+    Raises CriticalTableMissingError.
+    """
+    if ctx.kind != "tables":
+        return None
+    return select_tables(query(connection, "data_relations"), ctx.source.critical_tables)
 
 
 def _warnings(connection: psycopg.Connection[dict[str, Any]]) -> list[str]:
