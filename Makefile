@@ -1,4 +1,5 @@
 ## make demo         install, start everything, run a daily backup, print what it proved
+## make demo ALL=1   the same, then every other DAG once
 ## make down         stop everything that demo or up started
 ## make up           start everything, run nothing
 ## make status       what runs, and where
@@ -45,7 +46,7 @@ install:
 	@$(PYTHON) scripts/bootstrap.py
 
 demo: install
-	@$(LOCAL) demo
+	@$(LOCAL) demo $(if $(ALL),--all)
 
 up: install
 	@$(LOCAL) up

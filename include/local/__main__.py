@@ -13,6 +13,7 @@ from rich.console import Console
 
 from include.backup.errors import BackupError
 from include.local.demo import run_demo, summary_lines
+from include.local.demo_all import all_lines, run_all
 from include.local.environment import forget_foreign_settings
 from include.local.errors import StackDownError, StackError
 from include.local.layout import DEFAULT_PORT_BASE, layout_of, port_base_from
@@ -64,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
         if name in ("up", "demo"):
             command.add_argument("--sample-mb", type=int, help=f"size of the sample (SAMPLE_MB, {DEFAULT_SAMPLE_MB})")
             command.add_argument("-v", "--verbose", action="store_true", help="show how long each phase took")
+        if name == "demo":
+            command.add_argument("--all", action="store_true", help="then run every other DAG once (ALL=1)")
         if name == "up":
             command.add_argument("--no-airflow", action="store_true", help="only the source, the store and Slack")
             command.add_argument("--overwrite", action="store_true", help="replace connections, pools and variables")
@@ -117,13 +120,14 @@ def demo(options: argparse.Namespace) -> int:
     console = _console(options)
     stack = _stack(options)
     result = run_demo(stack, sample_mb=_sample_mb(options), console=console)
+    others = run_all(stack, result.backup_id, console=console) if options.all else ()
     if options.json:
-        print(json.dumps(result.to_json()))
+        print(json.dumps({**result.to_json(), "others": [other.to_json() for other in others]}))
         return 0
     base = stack.layout.port_base
     command = "make down" if base == DEFAULT_PORT_BASE else f"make down PORT_BASE={base}"
     console.print()
-    for line in summary_lines(result, down_command=command):
+    for line in (*all_lines(others), *summary_lines(result, down_command=command)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if options.verbose:
         _print_phases(console, result.up.to_json())

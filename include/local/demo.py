@@ -85,7 +85,7 @@ def run_demo(stack: Stack, *, sample_mb: int, console: Console) -> DemoResult:
     with progress_on(console) as progress:
         up = stack.up(sample_mb=sample_mb, say=progress.say)
         progress.say(f"stack is up after {up.seconds:.0f} s; triggering {DAG_ID}")
-        view = take_backup(stack.api(), progress)
+        view = run_dag(stack.api(), DAG_ID, {}, progress)
     backup_id = make_backup_id(
         source=SOURCE, tier=TIER, kind=KIND, run_after=view.run_after, dag_id=view.dag_id, run_id=view.run_id
     )
@@ -111,20 +111,20 @@ def run_demo(stack: Stack, *, sample_mb: int, console: Console) -> DemoResult:
     )
 
 
-def take_backup(api: AirflowApi, progress: Progress) -> RunView:
-    """Trigger the DAG and follow the run to success; raises DemoFailedError with the failing task's log."""
+def run_dag(api: AirflowApi, dag_id: str, conf: Mapping[str, object], progress: Progress) -> RunView:
+    """Trigger a DAG and follow the run to success; raises DemoFailedError with the failing task's log."""
     run_id = f"demo__{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
-    wait_for_dag(api, DAG_ID)
-    start_run(api, DAG_ID, run_id)
-    view = follow_run(api, DAG_ID, run_id, seconds=RUN_SECONDS, on_view=progress.show)
+    wait_for_dag(api, dag_id)
+    start_run(api, dag_id, run_id, conf)
+    view = follow_run(api, dag_id, run_id, seconds=RUN_SECONDS, on_view=progress.show)
     if view.state == "success":
         return view
     task = view.failed_task
     if task is None:
-        raise DemoFailedError(f"run {run_id} of {DAG_ID} is {view.state}, and no task failed; see the UI")
-    lines = api.task_log(DAG_ID, run_id, task.task_id, task.try_number)[-LOG_TAIL_LINES:]
+        raise DemoFailedError(f"run {run_id} of {dag_id} is {view.state}, and no task failed; see the UI")
+    lines = api.task_log(dag_id, run_id, task.task_id, task.try_number)[-LOG_TAIL_LINES:]
     later = "" if view.ended else f" and will be tried again; the run goes on, see {api.url}"
-    raise DemoFailedError("\n".join([f"task {task.task_id} of {DAG_ID} failed{later}; the end of its log:", *lines]))
+    raise DemoFailedError("\n".join([f"task {task.task_id} of {dag_id} failed{later}; the end of its log:", *lines]))
 
 
 def read_evidence(stack: Stack, backup_id: str) -> tuple[Manifest, Proof, str]:

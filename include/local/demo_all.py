@@ -1,0 +1,69 @@
+"""The rest of the demo: every other DAG of the shipped policy, once, on the stack that the demo started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from include.local.demo import SOURCE, message_text, run_dag
+from include.local.progress import progress_on
+from include.local.stack import Stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherDag:
+    """A DAG that the demo runs; ``conf`` makes its parameters from the id of the demo's daily backup."""
+
+    dag_id: str
+    shows: str
+    conf: Callable[[str], Mapping[str, object]] = lambda backup_id: {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherRun:
+    """How one of them ended; a run that fails ends the demo with its log."""
+
+    dag_id: str
+    shows: str
+    seconds: float
+    slack: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"dag": self.dag_id, "seconds": round(self.seconds, 1), "slack": list(self.slack)}
+
+
+OTHERS: Sequence[OtherDag] = (
+    OtherDag(dag_id=f"{SOURCE}.weekly_backup", shows="everything, and the schema on its own"),
+    OtherDag(
+        dag_id=f"{SOURCE}.pre_deployment_backup",
+        shows="a backup that a release waits for",
+        conf=lambda backup_id: {"release": "demo-1", "git_sha": "0123456789abcdef0123456789abcdef01234567"},
+    ),
+)
+
+
+def run_all(stack: Stack, backup_id: str, *, console: Console) -> tuple[OtherRun, ...]:
+    """Run them one after the other; raises DemoFailedError at the first that fails."""
+    done = []
+    with progress_on(console) as progress:
+        for number, other in enumerate(OTHERS, start=1):
+            progress.say(f"{number} of {len(OTHERS)}: {other.dag_id}, {other.shows}")
+            before, started = len(stack.slack.messages()), time.monotonic()
+            run_dag(stack.api(), other.dag_id, other.conf(backup_id), progress)
+            said = tuple(message_text(entry["message"]) for entry in stack.slack.messages()[before:])
+            seconds = time.monotonic() - started
+            done.append(OtherRun(dag_id=other.dag_id, shows=other.shows, seconds=seconds, slack=said))
+    return tuple(done)
+
+
+def all_lines(runs: Sequence[OtherRun]) -> list[str]:
+    """Return a line for each run, with what Slack was told."""
+    lines = []
+    for run in runs:
+        lines.append(f"{run.dag_id:<42} success {run.seconds:6.1f} s  {run.shows}")
+        lines += [f"    {text.splitlines()[0]}" for text in run.slack if text]
+    return [*lines, ""] if lines else []
