@@ -289,6 +289,10 @@ class EvidenceError(StoreError, RetryWorthlessError):
     exit_code = 4
 
 
+class CleanupError(StoreError):
+    """Raised when some of what has expired could not be deleted, or an archive was lost."""
+
+
 class HoldError(ParameterError):
     """Raised when a hold cannot be set or released as asked."""
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -309,6 +309,39 @@ class ObjectStore:
             for page in pages:
                 for item in page.get("CommonPrefixes", []):
                     yield item["Prefix"].removeprefix(prefix).rstrip("/")
+
+    def unfinished(self, prefix: str) -> Iterator[tuple[str, str, datetime]]:
+        """Yield the multipart uploads below a prefix that nobody completed: key, id, and when they began."""
+        with self.errors(prefix, "list the unfinished uploads of"):
+            pages = self.s3.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
+            for page in pages:
+                for item in page.get("Uploads", []):
+                    yield item["Key"], item["UploadId"], item["Initiated"]
+
+    def abort(self, key: str, upload_id: str) -> None:
+        """Abort an unfinished upload; one that is gone is fine."""
+        with self.errors(key, "abort an unfinished upload of"):
+            try:
+                self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+
+    def lock_of(self, key: str) -> str | None:
+        """Return what keeps the newest version of an object from being deleted, in words; None when nothing does."""
+        with self.errors(key, "look at the lock of"):
+            try:
+                found = self.s3.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if _code(error) in _MISSING:
+                    return None
+                raise
+        if found.get("ObjectLockLegalHoldStatus") == "ON":
+            return "a legal hold of the store"
+        until = found.get("ObjectLockRetainUntilDate")
+        if until is None or until <= datetime.now(tz=UTC):
+            return None
+        return f"{found.get('ObjectLockMode', '')} until {until:%Y-%m-%d %H:%M} UTC"
 
     def rewritten(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield the keys below a prefix that were overwritten or deleted, with how many versions and markers.

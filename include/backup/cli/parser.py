@@ -80,6 +80,7 @@ def make_parser() -> Parser:
     _restore(commands)
     _evidence(commands)
     _hold(commands)
+    _cleanup(commands)
     return parser
 
 
@@ -209,6 +210,12 @@ def _hold(commands: argparse._SubParsersAction[Parser]) -> None:
     release = _command(actions, "release", "end a hold")
     release.add_argument("hold_id", metavar="HOLD_ID", help="as `hold list` shows it")
     release.add_argument("--reason", required=True, help="why the backup may go now; goes into the evidence")
+
+
+def _cleanup(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "cleanup", "show which backups have expired and why the others are kept")
+    command.add_argument("--delete", action="store_true", help="delete what has expired; without it nothing is changed")
+    command.add_argument("--all", action="store_true", help="also each backup that is kept, with the reason")
 
 
 def _positive(text: str) -> int:

@@ -13,6 +13,7 @@ from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.base_backup import base_backup_policy
 from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
+from include.backup.policy.cleanup import cleanup_policy
 from include.backup.policy.evidence import evidence_policy
 from include.backup.policy.model import (
     EncryptionPolicy,
@@ -115,6 +116,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         restore=restore_policy(data.get("restore")),
         tiers={tier: _tier(tier, settings, dump) for tier, settings in data["tiers"].items()},
         evidence=evidence_policy(data["evidence"]) if "evidence" in data else None,
+        cleanup=cleanup_policy(data["cleanup"]) if "cleanup" in data else None,
         critical_tables=tuple(data.get("critical_tables", ())),
         schema_backup=schema_backup_policy(data.get("schema_backup"), source=name),
         base_backup=base_backup_policy(data.get("base_backup"), keep=parse_keep),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
 from include.backup.policy.base_backup import BaseBackupPolicy
+from include.backup.policy.cleanup import CleanupPolicy
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
@@ -103,6 +104,7 @@ class SourcePolicy:
     tiers: Mapping[str, TierPolicy]
     restore: RestorePolicy | None = None
     evidence: EvidencePolicy | None = None
+    cleanup: CleanupPolicy | None = None
     critical_tables: tuple[str, ...] = ()
     schema_backup: SchemaBackupPolicy | None = None
     base_backup: BaseBackupPolicy | None = None

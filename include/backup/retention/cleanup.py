@@ -1,0 +1,190 @@
+"""Cleanup of one source: make the plan, say what it is, carry it out, and look whether it was done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from include.backup.base.stored import base_catalog
+from include.backup.catalog import manifest_key
+from include.backup.evidence import Ledger
+from include.backup.evidence.record import once_key
+from include.backup.holds import held_backups, list_holds
+from include.backup.in_use import backups_in_use, stale_marks
+from include.backup.policy import SourcePolicy
+from include.backup.policy.cleanup import CleanupPolicy
+from include.backup.retention.bases import WalExpiry, base_candidates, clusters_of, expired_segments, wal_expiries
+from include.backup.retention.gather import gather, rules_of
+from include.backup.retention.leftovers import (
+    Orphan,
+    Unfinished,
+    dead_staging,
+    grace_of,
+    old_proofs,
+    orphans,
+    unfinished_uploads,
+)
+from include.backup.retention.plan import Candidate, Decision, Guards, TierRule, plan_backups
+from include.backup.steps.context import open_catalog, utc_now
+from include.backup.store import Encryption, ObjectStore
+
+BASE_TIER = "incremental"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanupContext:
+    """What a cleanup of one source is given. Without folders, those of this machine are left alone."""
+
+    source: SourcePolicy
+    store: ObjectStore
+    ledger: Ledger
+    encryption: Encryption
+    actor: str
+    log: logging.Logger
+    staging_root: Path | None = None
+    scratch_root: Path | None = None
+    clock: Callable[[], datetime] = utc_now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanupPlan:
+    """What is kept and what goes, each with its reason; made without changing anything."""
+
+    source: str
+    made_at: datetime
+    decisions: tuple[Decision, ...]
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    orphans: tuple[Orphan, ...] = ()
+    half_deleted: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    unfinished: tuple[Unfinished, ...] = ()
+    wal: tuple[WalExpiry, ...] = ()
+    proofs: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    staging: tuple[Path, ...] = ()
+
+    @property
+    def expiring(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.decisions if decision.expires)
+
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """How many backups are kept for which reason."""
+        counts: dict[str, int] = {}
+        for decision in self.decisions:
+            if not decision.expires:
+                counts[decision.reason.value] = counts.get(decision.reason.value, 0) + 1
+        return counts
+
+    @property
+    def nothing_to_do(self) -> bool:
+        found = (self.orphans, self.half_deleted, self.unfinished, self.wal, self.proofs, self.marks, self.staging)
+        return not self.expiring and not any(found)
+
+
+def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
+    """Read what the store holds, and decide; nothing is changed."""
+    now = ctx.clock()
+    source, store = ctx.source, ctx.store
+    catalog = open_catalog(source, store)
+    rules = cleanup_rules(source)
+    gathered = gather(catalog, rules, now=now)
+    bases = base_candidates(source, store)
+    listed_bases = base_catalog(source, store).list()
+    prefixes = {**gathered.prefixes, **{item.backup_id: item.prefix for item in listed_bases}}
+    guards = guards_of(store, source.name, now)
+    decisions = _decide((*gathered.candidates, *bases), rules, guards, ctx, prefixes, now)
+    grace = grace_of(source)
+    no_archive = [*gathered.without_archive, *(item for item in listed_bases if item.archive is None)]
+    no_manifest = [*gathered.without_manifest, *(item for item in listed_bases if item.manifest is None)]
+    half_deleted, lost = _without_archive(ctx, [item.backup_id for item in no_archive])
+    places = {*(tier.prefix for tier in source.tiers.values()), *prefixes.values()}
+    policy = source.cleanup or CleanupPolicy()
+    existing = frozenset(prefixes)
+    kept = {**guards.held, **guards.in_use}
+    return CleanupPlan(
+        source=source.name,
+        made_at=now,
+        decisions=decisions,
+        prefixes=prefixes,
+        orphans=orphans(no_manifest, grace=grace, kept=kept, now=now),
+        half_deleted=half_deleted,
+        lost=lost,
+        unfinished=unfinished_uploads(store, source.name, places, grace=grace, now=now),
+        wal=_wal(ctx, decisions),
+        proofs=old_proofs(store, source.name, existing=existing, keep=policy.keep_proofs, now=now),
+        marks=stale_marks(store, source.name, now),
+        staging=() if ctx.staging_root is None else dead_staging(ctx.staging_root, source, now=now),
+    )
+
+
+def cleanup_rules(source: SourcePolicy) -> dict[str, TierRule]:
+    """Return the rules of all tiers, base backups included."""
+    rules = rules_of(source)
+    if source.base_backup is not None:
+        rules[BASE_TIER] = TierRule(keep=source.base_backup.keep)
+    return rules
+
+
+def guards_of(store: ObjectStore, source: str, now: datetime) -> Guards:
+    """Return what people hold, and what is being read, right now."""
+    return Guards(held=held_backups(list_holds(store, source), now), in_use=backups_in_use(store, source, now))
+
+
+def _decide(
+    candidates: Iterable[Candidate],
+    rules: Mapping[str, TierRule],
+    guards: Guards,
+    ctx: CleanupContext,
+    prefixes: Mapping[str, str],
+    now: datetime,
+) -> tuple[Decision, ...]:
+    """Decide, then ask for the locks of what would expire, and decide again."""
+    backups = tuple(candidates)
+    decisions = plan_backups(backups, rules, guards, now=now)
+    if not ctx.store.has_object_lock():
+        return decisions
+    locked = {}
+    for decision in decisions:
+        if decision.expires:
+            backup_id = decision.backup.backup_id
+            for key in keys_of(prefixes[backup_id], backup_id):
+                text = ctx.store.lock_of(key)
+                if text is not None:
+                    locked[backup_id] = text
+    return plan_backups(backups, rules, replace(guards, locked=locked), now=now)
+
+
+def keys_of(prefix: str, backup_id: str) -> tuple[str, str]:
+    """Return the keys of a backup in the order in which they are deleted: the archive, then the manifest."""
+    manifest = manifest_key(prefix, backup_id)
+    return f"{manifest.removesuffix('.manifest.json')}.tar", manifest
+
+
+def _without_archive(ctx: CleanupContext, ids: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part manifests without archive into those whose deletion had begun, and those whose archive was lost."""
+    begun: list[str] = []
+    lost: list[str] = []
+    for backup_id in ids:
+        recorded = ctx.store.head(once_key(ctx.source.name, deletion_name(backup_id))) is not None
+        (begun if recorded else lost).append(backup_id)
+    return tuple(begun), tuple(lost)
+
+
+def deletion_name(backup_id: str) -> str:
+    """Return the name under which the deletion of a backup is recorded once."""
+    return f"deletion:{backup_id}"
+
+
+def _wal(ctx: CleanupContext, decisions: Iterable[Decision]) -> tuple[WalExpiry, ...]:
+    expiring = frozenset(decision.backup.backup_id for decision in decisions if decision.expires)
+    found = wal_expiries(ctx.store, expiring=expiring, only=clusters_of(ctx.source, ctx.store))
+    return tuple(expiry for expiry in found if any_expired(ctx.store, expiry))
+
+
+def any_expired(store: ObjectStore, expiry: WalExpiry) -> bool:
+    """Say whether there is anything of this log to delete."""
+    return next(iter(expired_segments(store, expiry)), None) is not None

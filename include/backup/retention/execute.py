@@ -1,0 +1,263 @@
+"""Carry out a cleanup plan: record, delete, read back. What fails is reported and left for the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from include.backup.catalog import manifest_key
+from include.backup.deletion import MARKER_MEANS, Gone, Outcome, delete_objects
+from include.backup.errors import StoreError
+from include.backup.evidence import EventKind
+from include.backup.proof.scratch_lease import reap_scratch
+from include.backup.records import to_json
+from include.backup.retention.bases import WalExpiry, expired_segments
+from include.backup.retention.cleanup import CleanupContext, CleanupPlan, deletion_name, guards_of, keys_of
+from include.backup.retention.leftovers import remove_staging
+from include.backup.retention.plan import Decision
+
+FORMAT_VERSION = 1
+WAL_BATCH = 5000
+SCRATCH_HOURS = 12
+SHOWN = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What became of one thing; ``objects`` are keys, ``failed`` says what is still there, and why."""
+
+    what: str
+    name: str
+    reason: str
+    size: int = 0
+    objects: int = 0
+    hidden: int = 0
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanupReport:
+    """What a cleanup did, or would do."""
+
+    source: str
+    made_at: datetime
+    dry_run: bool
+    kept: Mapping[str, int]
+    decisions: tuple[str, ...]
+    removed: tuple[Removed, ...]
+    lost: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(text for one in self.removed for text in one.failed)
+
+    @property
+    def bytes(self) -> int:
+        return sum(one.size for one in self.removed if not one.failed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return numbers and names, without the decisions: small enough to be handed on."""
+        counts: dict[str, int] = {}
+        for one in self.removed:
+            counts[one.what] = counts.get(one.what, 0) + 1
+        return {
+            "source": self.source,
+            "dry_run": self.dry_run,
+            "kept": dict(self.kept),
+            "removed": counts,
+            "bytes": self.bytes,
+            "hidden": sum(one.hidden for one in self.removed),
+            "failures": list(self.failures)[:SHOWN],
+            "lost": list(self.lost)[:SHOWN],
+            "skipped": list(self.skipped)[:SHOWN],
+        }
+
+    def line(self) -> str:
+        """Return one line of evidence."""
+        verb = "would remove" if self.dry_run else "removed"
+        counts = ", ".join(f"{count} {what}" for what, count in self.to_dict()["removed"].items()) or "nothing"
+        text = f"{self.source}: {verb} {counts} ({self.bytes} bytes), kept {sum(self.kept.values())} backups"
+        if self.failures:
+            text += f"; {len(self.failures)} objects could NOT be removed"
+        if self.lost:
+            text += f"; the archive of {', '.join(self.lost[:SHOWN])} is LOST: look for another version or a copy"
+        hidden = sum(one.hidden for one in self.removed)
+        return text + (f"; {hidden} objects are {MARKER_MEANS}" if hidden else "")
+
+
+def dry_run(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
+    """Return what carrying out the plan would do."""
+    removed = [
+        *(_backup(decision) for decision in plan.expiring),
+        *(
+            Removed(what="orphan", name=one.backup_id, reason=f"no manifest since {one.since:%Y-%m-%d}", size=one.size)
+            for one in plan.orphans
+        ),
+        *(Removed(what="manifest", name=name, reason="its deletion had begun") for name in plan.half_deleted),
+        *(
+            Removed(what="unfinished upload", name=one.key, reason=f"since {one.since:%Y-%m-%d}")
+            for one in plan.unfinished
+        ),
+        *(
+            Removed(
+                what="log",
+                name=_wal_name(one),
+                reason=one.why,
+                objects=sum(1 for _ in expired_segments(ctx.store, one)),
+            )
+            for one in plan.wal
+        ),
+        *(Removed(what="proof", name=key, reason="its backup is gone, and its time is over") for key in plan.proofs),
+        *(Removed(what="mark", name=key, reason="its reader died") for key in plan.marks),
+        *(Removed(what="staging", name=path.name, reason="left by a dead run") for path in plan.staging),
+    ]
+    return _report(plan, removed, dry=True)
+
+
+def execute(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
+    """Carry the plan out. Holds and readers are looked at again before each backup; failures end nothing else."""
+    removed: list[Removed] = []
+    skipped: list[str] = []
+    for decision in plan.expiring:
+        guards = guards_of(ctx.store, ctx.source.name, ctx.clock())
+        backup_id = decision.backup.backup_id
+        found = guards.held.get(backup_id) or guards.in_use.get(backup_id)
+        if found is not None:
+            skipped.append(f"{backup_id} is kept after all: {found}")
+            ctx.log.info("%s", skipped[-1])
+            continue
+        removed.append(_delete_backup(ctx, plan, decision))
+    removed += _delete_leftovers(ctx, plan)
+    # What a skipped base backup needs is found out anew by the next run.
+    removed += [] if skipped else [_delete_wal(ctx, expiry) for expiry in plan.wal]
+    report = _report(plan, removed, dry=False, skipped=skipped)
+    _keep_report(ctx, report)
+    return report
+
+
+def _delete_backup(ctx: CleanupContext, plan: CleanupPlan, decision: Decision) -> Removed:
+    backup = decision.backup
+    archive, manifest = keys_of(plan.prefixes[backup.backup_id], backup.backup_id)
+    _record(
+        ctx,
+        backup.backup_id,
+        {
+            "reason": decision.reason.value,
+            "detail": decision.detail,
+            "bytes": backup.size,
+            "snapshot_time": backup.snapshot_time,
+            "key": archive,
+        },
+    )
+    outcomes = list(delete_objects(ctx.store, [archive]))
+    if outcomes[0].gone is not Gone.LEFT:
+        outcomes += delete_objects(ctx.store, [manifest])
+    ctx.log.info("%s", decision.line())
+    return _removed(_backup(decision), outcomes)
+
+
+def _delete_leftovers(ctx: CleanupContext, plan: CleanupPlan) -> list[Removed]:
+    found = []
+    for orphan in plan.orphans:
+        _record(ctx, orphan.backup_id, {"reason": "archive without manifest", "bytes": orphan.size, "key": orphan.key})
+        made = Removed(
+            what="orphan", name=orphan.backup_id, reason=f"no manifest since {orphan.since:%Y-%m-%d}", size=orphan.size
+        )
+        found.append(_removed(made, delete_objects(ctx.store, [orphan.key])))
+    for backup_id in plan.half_deleted:
+        made = Removed(what="manifest", name=backup_id, reason="its deletion had begun")
+        key = manifest_key(plan.prefixes[backup_id], backup_id)
+        found.append(_removed(made, delete_objects(ctx.store, [key])))
+    found += [_abort(ctx, key=one.key, upload_id=one.upload_id, since=one.since) for one in plan.unfinished]
+    for what, keys in (("proof", plan.proofs), ("mark", plan.marks)):
+        if keys:
+            made = Removed(what=what, name=f"{len(keys)} below {keys[0].split('/')[0]}/", reason="its time is over")
+            found.append(_removed(made, delete_objects(ctx.store, keys)))
+    for path in plan.staging:
+        if remove_staging(path):
+            found.append(Removed(what="staging", name=path.name, reason="left by a dead run"))
+    if ctx.scratch_root is not None:
+        reaped = reap_scratch(ctx.scratch_root, older_than_seconds=SCRATCH_HOURS * 3600, now=ctx.clock())
+        found += [Removed(what="scratch server", name=name, reason="its holder is dead") for name in reaped]
+    return found
+
+
+def _abort(ctx: CleanupContext, *, key: str, upload_id: str, since: datetime) -> Removed:
+    made = Removed(what="unfinished upload", name=key, reason=f"since {since:%Y-%m-%d}")
+    try:
+        ctx.store.abort(key, upload_id)
+    except StoreError as error:
+        return Removed(what=made.what, name=key, reason=made.reason, failed=(str(error),))
+    left = [one for one in ctx.store.unfinished(key) if one[1] == upload_id]
+    failed = (f"{key}: the store said that the upload was aborted, and it is there",) if left else ()
+    return Removed(what=made.what, name=key, reason=made.reason, objects=1, failed=failed)
+
+
+def _delete_wal(ctx: CleanupContext, expiry: WalExpiry) -> Removed:
+    count, hidden, failed = 0, 0, []
+    keys = list(expired_segments(ctx.store, expiry))
+    name = _wal_name(expiry)
+    if keys:
+        facts = {"reason": expiry.why, "first": keys[0], "last": keys[-1], "objects": len(keys)}
+        _record(ctx, name, facts, once=f"deletion:{keys[0]}:{keys[-1]}")
+    for start in range(0, len(keys), WAL_BATCH):
+        outcomes = delete_objects(ctx.store, keys[start : start + WAL_BATCH])
+        count += sum(one.gone is not Gone.LEFT for one in outcomes)
+        hidden += sum(one.gone is Gone.HIDDEN for one in outcomes)
+        failed += [f"{one.key}: {one.error}" for one in outcomes if one.gone is Gone.LEFT]
+    return Removed(what="log", name=name, reason=expiry.why, objects=count, hidden=hidden, failed=tuple(failed))
+
+
+def _wal_name(expiry: WalExpiry) -> str:
+    return f"cluster {expiry.cluster}, timeline {expiry.timeline}"
+
+
+def _backup(decision: Decision) -> Removed:
+    return Removed(
+        what="backup",
+        name=decision.backup.backup_id,
+        reason=f"{decision.reason.value}, {decision.detail}",
+        size=decision.backup.size,
+    )
+
+
+def _removed(made: Removed, outcomes: Iterable[Outcome]) -> Removed:
+    found = list(outcomes)
+    return Removed(
+        what=made.what,
+        name=made.name,
+        reason=made.reason,
+        size=made.size,
+        objects=sum(one.gone is not Gone.LEFT for one in found),
+        hidden=sum(one.gone is Gone.HIDDEN for one in found),
+        failed=tuple(f"{one.key}: {one.error}" for one in found if one.gone is Gone.LEFT),
+    )
+
+
+def _record(ctx: CleanupContext, subject: str, facts: Mapping[str, Any], *, once: str | None = None) -> None:
+    """Leave the evidence before anything is deleted: what is gone without it was deleted by somebody else."""
+    ctx.ledger.append(
+        EventKind.DELETION, subject=subject, actor=ctx.actor, facts=facts, once=once or deletion_name(subject)
+    )
+
+
+def _report(plan: CleanupPlan, removed: Sequence[Removed], *, dry: bool, skipped: Sequence[str] = ()) -> CleanupReport:
+    return CleanupReport(
+        source=plan.source,
+        made_at=plan.made_at,
+        dry_run=dry,
+        kept=plan.kept,
+        decisions=tuple(decision.line() for decision in plan.decisions),
+        removed=tuple(removed),
+        lost=plan.lost,
+        skipped=tuple(skipped),
+    )
+
+
+def _keep_report(ctx: CleanupContext, report: CleanupReport) -> None:
+    """Keep what was decided and done for the audit."""
+    key = f"audit/{report.source}/cleanup/{report.made_at:%Y/%m/%d/%Y%m%dT%H%M%S_%f}.json"
+    ctx.store.put_if_absent(key, to_json(report, format_version=FORMAT_VERSION), encryption=ctx.encryption)

@@ -1,0 +1,336 @@
+"""Cleanup of a store in memory: what goes, in which order, with which evidence, and what is left alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.backup.backup_id import make_backup_id
+from include.backup.catalog import archive_key, manifest_key
+from include.backup.evidence import Ledger
+from include.backup.evidence.check import check_ledger
+from include.backup.holds import add_hold
+from include.backup.in_use import reading
+from include.backup.manifest import SnapshotFacts, fingerprint
+from include.backup.policy import SHIPPED_POLICY, SourcePolicy, load_policy
+from include.backup.policy.evidence import EvidencePolicy
+from include.backup.proof.record import Result
+from include.backup.retention.cleanup import CleanupContext, CleanupPlan, plan_cleanup
+from include.backup.retention.execute import CleanupReport, dry_run, execute
+from include.backup.retention.plan import Reason
+from include.backup.store import Encryption, ObjectStore
+from tests.support.builders import make_archive, make_dump, make_manifest, make_proof
+from tests.support.fake_s3 import FakeS3
+
+NOW = datetime(2026, 6, 1, 4, tzinfo=UTC)
+PLAIN = Encryption(algorithm=None)
+DAY = timedelta(days=1)
+
+
+class Bucket:
+    """A store with backups of some ages."""
+
+    def __init__(self, tmp_path: Path, **settings: Any) -> None:
+        self.s3 = FakeS3()
+        self.s3.now = NOW
+        for name, value in settings.items():
+            setattr(self.s3, name, value)
+        client: Any = self.s3
+        self.store = ObjectStore(s3=client, kms=client, bucket="b")
+        self.source: SourcePolicy = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages")
+        self.staging = tmp_path / "staging"
+        self.staging.mkdir()
+
+    def context(self, now: datetime = NOW) -> CleanupContext:
+        ledger = Ledger(
+            self.store, source=self.source.name, encryption=PLAIN, policy=EvidencePolicy(), clock=lambda: now
+        )
+        return CleanupContext(
+            source=self.source,
+            store=self.store,
+            ledger=ledger,
+            encryption=PLAIN,
+            actor="test",
+            log=logging.getLogger("tests.cleanup"),
+            staging_root=self.staging,
+            clock=lambda: now,
+        )
+
+    def backup(self, age: float, *, tier: str = "daily", proven: bool = True, kind: str = "full") -> str:
+        taken = NOW - age * DAY
+        backup_id = make_backup_id(
+            source="pulse_messages", tier=tier, kind=kind, run_after=taken, dag_id="d", run_id=f"{tier}{age}{kind}"
+        )
+        prefix = self.source.tier(tier).prefix
+        content = make_manifest(
+            backup_id=backup_id,
+            tier=tier,
+            kind=kind,
+            dump=make_dump(snapshot=SnapshotFacts(time=taken, lsn_before="0/1", lsn_after="0/2")),
+            archive=make_archive(key=archive_key(prefix, backup_id)),
+        ).to_json()
+        self.s3.add(archive_key(prefix, backup_id), bytes(4096), modified=taken)
+        self.s3.add(manifest_key(prefix, backup_id), content, modified=taken)
+        if proven:
+            proof = make_proof(
+                proof_id=f"{taken:%Y%m%dT%H%M%SZ}_abcdef",
+                backup_id=backup_id,
+                manifest_sha256=fingerprint(content),
+                result=Result.PASSED,
+                finished_at=taken,
+            )
+            self.s3.add(f"proofs/{backup_id}/{proof.proof_id}.json", proof.to_json(), modified=taken)
+        return backup_id
+
+    def archives(self) -> set[str]:
+        return {key.rpartition("/")[2][:-4] for key in self.s3.visible() if key.endswith(".tar")}
+
+    def manifests(self) -> set[str]:
+        return {key.rpartition("/")[2].partition(".")[0] for key in self.s3.visible() if ".manifest." in key}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.backup.deletion.BACKOFF_SECONDS", 0.0)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Bucket:
+    return Bucket(tmp_path)
+
+
+def clean(bucket: Bucket, now: datetime = NOW) -> CleanupReport:
+    ctx = bucket.context(now)
+    return execute(ctx, plan_cleanup(ctx))
+
+
+def reasons(plan: CleanupPlan) -> dict[str, Reason]:
+    return {decision.backup.backup_id: decision.reason for decision in plan.decisions}
+
+
+def test_expired_backups_go_with_their_manifests_and_their_proofs_stay(bucket: Bucket) -> None:
+    old, new = bucket.backup(8), bucket.backup(1)
+    report = clean(bucket)
+    assert bucket.archives() == bucket.manifests() == {new}
+    assert [one.name for one in report.removed] == [old]
+    assert report.failures == ()
+    assert any(key.startswith(f"proofs/{old}/") for key in bucket.s3.visible())
+    check = check_ledger(bucket.store, "pulse_messages")
+    assert check.intact
+    assert check.once == {f"deletion:{old}"}
+    assert "removed 1 backup (4096 bytes), kept 1 backups" in report.line()
+
+
+def test_the_report_is_kept_for_the_audit(bucket: Bucket) -> None:
+    old = bucket.backup(8)
+    bucket.backup(1)
+    clean(bucket)
+    (key,) = (key for key in bucket.s3.visible() if key.startswith("audit/pulse_messages/cleanup/2026/06/01/"))
+    kept = json.loads(bucket.store.get(key))
+    assert any(line.startswith(f"{old} expires: expired") for line in kept["decisions"])
+
+
+def test_a_plan_and_a_dry_run_change_nothing(bucket: Bucket) -> None:
+    for age in (1, 8, 9):
+        bucket.backup(age)
+    before = json.dumps(sorted(bucket.s3.keys))
+    ctx = bucket.context()
+    report = dry_run(ctx, plan_cleanup(ctx))
+    assert "would remove 2 backup" in report.line()
+    assert json.dumps(sorted(bucket.s3.keys)) == before
+
+
+def test_a_second_cleanup_finds_nothing_to_do(bucket: Bucket) -> None:
+    for age in (1, 8, 9, 30):
+        bucket.backup(age)
+    clean(bucket)
+    assert plan_cleanup(bucket.context()).nothing_to_do
+
+
+def test_expired_backups_are_kept_while_no_newer_one_is_proven(bucket: Bucket) -> None:
+    old = [bucket.backup(age) for age in (8, 9)]
+    new = bucket.backup(1, proven=False)
+    plan = plan_cleanup(bucket.context())
+    assert reasons(plan) == {old[0]: Reason.NEWEST_PROVEN, old[1]: Reason.EXPIRED, new: Reason.WITHIN}
+
+
+def test_a_failed_proof_proves_nothing(bucket: Bucket) -> None:
+    old, new = bucket.backup(8), bucket.backup(1)
+    key = next(key for key in bucket.s3.visible() if key.startswith(f"proofs/{new}/"))
+    content = json.loads(bucket.store.get(key))
+    bucket.s3.add(key, json.dumps({**content, "result": "failed"}).encode())
+    assert reasons(plan_cleanup(bucket.context()))[old] is Reason.NEWEST_PROVEN
+
+
+def test_a_manifest_that_cannot_be_read_keeps_its_backup(bucket: Bucket) -> None:
+    old = bucket.backup(8)
+    bucket.backup(1)
+    bucket.s3.add(manifest_key("daily", old), b"{}")
+    assert reasons(plan_cleanup(bucket.context()))[old] is Reason.UNKNOWN
+
+
+def test_what_is_held_or_read_is_kept(bucket: Bucket) -> None:
+    held, read, gone = (bucket.backup(age) for age in (8, 9, 10))
+    bucket.backup(1)
+    ctx = bucket.context()
+    add_hold(bucket.store, ctx.ledger, encryption=PLAIN, backup_id=held, reason="court order", set_by="ann", now=NOW)
+    manifest = replace(make_manifest(), backup_id=read, archive=make_archive(encryption="none"))
+    with reading(bucket.store, manifest, what="a restore", clock=lambda: NOW):
+        assert {held, read} <= bucket.archives()
+        clean(bucket)
+        assert {held, read} <= bucket.archives()
+        assert gone not in bucket.archives()
+
+
+def test_a_restore_that_begins_after_the_plan_keeps_what_it_uses(bucket: Bucket) -> None:
+    old = bucket.backup(8)
+    bucket.backup(1)
+    ctx = bucket.context()
+    plan = plan_cleanup(ctx)
+    manifest = replace(make_manifest(), backup_id=old, archive=make_archive(encryption="none"))
+    with reading(bucket.store, manifest, what="a restore into x", clock=lambda: NOW):
+        report = execute(ctx, plan)
+    assert old in bucket.archives()
+    assert report.skipped == (f"{old} is kept after all: being read by a restore into x",)
+
+
+def test_what_is_under_object_lock_is_kept_until_the_lock_ends(tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path, object_lock=True)
+    old = bucket.backup(8)
+    bucket.backup(1)
+    bucket.s3.locks[archive_key("daily", old)] = datetime(2099, 1, 1, tzinfo=UTC)
+    plan = plan_cleanup(bucket.context())
+    assert reasons(plan)[old] is Reason.LOCKED
+    bucket.s3.locks.clear()
+    assert reasons(plan_cleanup(bucket.context()))[old] is Reason.EXPIRED
+
+
+def test_an_archive_that_stays_keeps_its_manifest_and_the_next_run_finishes(bucket: Bucket) -> None:
+    old, other = bucket.backup(8), bucket.backup(9)
+    bucket.backup(1)
+    bucket.s3.fault = lambda key, attempt: "silent" if key.endswith(f"{old}.tar") else None
+    report = clean(bucket)
+    assert len(report.failures) == 1
+    assert "could NOT be removed" in report.line()
+    assert old in bucket.manifests()
+    assert other not in bucket.manifests()
+    bucket.s3.fault = lambda key, attempt: None
+    assert clean(bucket, NOW + timedelta(minutes=1)).failures == ()
+    assert old not in bucket.manifests()
+
+
+def test_a_cleanup_that_was_killed_between_archive_and_manifest_is_finished(bucket: Bucket) -> None:
+    old = bucket.backup(8)
+    bucket.backup(1)
+    bucket.s3.fault = lambda key, attempt: "InternalError" if "manifest" in key else None
+    clean(bucket)
+    bucket.s3.fault = lambda key, attempt: None
+    plan = plan_cleanup(bucket.context())
+    assert (plan.half_deleted, plan.lost) == ((old,), ())
+    clean(bucket, NOW + timedelta(minutes=1))
+    assert old not in bucket.manifests()
+
+
+def test_an_archive_that_was_lost_is_told_and_its_manifest_stays(bucket: Bucket) -> None:
+    lost = bucket.backup(8)
+    bucket.backup(1)
+    del bucket.s3.keys[archive_key("daily", lost)]
+    report = clean(bucket)
+    assert report.lost == (lost,)
+    assert f"the archive of {lost} is LOST" in report.line()
+    assert lost in bucket.manifests()
+
+
+def test_archives_without_manifest_go_only_after_their_grace(bucket: Bucket) -> None:
+    young, old = (bucket.backup(age, tier="pre_deployment", proven=False) for age in (6, 8))
+    for backup_id in (young, old):
+        del bucket.s3.keys[manifest_key("pre_deployment", backup_id)]
+    clean(bucket)
+    assert bucket.archives() == {young}
+
+
+def test_unfinished_uploads_go_only_after_their_grace(bucket: Bucket) -> None:
+    name = bucket.backup(1)
+    bucket.s3.uploads = {
+        "old": (archive_key("daily", name), NOW - 8 * DAY),
+        "young": (archive_key("daily", name), NOW - 6 * DAY),
+        "foreign": ("daily/pulse_messages_notes.bin", NOW - 99 * DAY),
+        "other": (archive_key("daily", name.replace("pulse_messages", "pulse_messages_two")), NOW - 99 * DAY),
+    }
+    clean(bucket)
+    assert set(bucket.s3.uploads) == {"young", "foreign", "other"}
+
+
+def test_an_abort_that_did_nothing_is_a_failure(bucket: Bucket) -> None:
+    name = bucket.backup(1)
+    bucket.s3.uploads = {"old": (archive_key("daily", name), NOW - 8 * DAY)}
+    bucket.s3.fault = lambda key, attempt: "silent"
+    assert "was aborted, and it is there" in clean(bucket).failures[0]
+
+
+def test_proofs_outlive_their_backups_for_as_long_as_the_policy_says(bucket: Bucket) -> None:
+    gone = bucket.backup(8 * 365)
+    bucket.backup(1)
+    clean(bucket)
+    assert any(key.startswith(f"proofs/{gone}/") for key in bucket.s3.visible())
+    clean(bucket, NOW + timedelta(minutes=1))
+    assert not any(key.startswith(f"proofs/{gone}/") for key in bucket.s3.visible())
+
+
+def test_hourly_backups_are_thinned(bucket: Bucket) -> None:
+    for hours in range(1, 24 * 4):
+        bucket.backup(hours / 24, tier="hourly", kind="tables")
+    clean(bucket)
+    assert len(bucket.archives()) in (50, 51)
+
+
+def test_staging_of_dead_runs_goes_and_that_of_running_ones_stays(bucket: Bucket) -> None:
+    dead, young, foreign = (bucket.staging / name for name in (bucket.backup(1), bucket.backup(2), "notes"))
+    for folder in (dead, young, foreign):
+        folder.mkdir()
+        (folder / "toc.dat").touch()
+    long_ago = (NOW - 4 * DAY).timestamp()
+    recent = (NOW - 2 * DAY).timestamp()
+    for path, time in ((dead, long_ago), (foreign, long_ago), (young, recent)):
+        for inside in (path / "toc.dat", path):
+            os.utime(inside, (time, time))
+    clean(bucket)
+    assert sorted(path.name for path in bucket.staging.iterdir()) == sorted([young.name, "notes"])
+
+
+def test_staging_that_a_process_works_in_stays_however_old(bucket: Bucket) -> None:
+    from include.backup.staging import Staging
+
+    staging = Staging(bucket.staging, bucket.backup(1))
+    staging.make()
+    with staging.locked():
+        for path in (staging.path / "lock", staging.path):
+            os.utime(path, ((NOW - 9 * DAY).timestamp(),) * 2)
+        clean(bucket)
+        assert staging.path.is_dir()
+
+
+def test_other_sources_and_foreign_objects_are_left_alone(bucket: Bucket) -> None:
+    bucket.backup(8)
+    bucket.backup(1)
+    other = bucket.backup(9).replace("pulse_messages", "pulse_messages_two")
+    for key in (f"daily/{other}.tar", "daily/README", f"proofs/{other}/20100101T000000Z_x.json", "elsewhere/x.tar"):
+        bucket.s3.add(key, b"x", modified=NOW - 999 * DAY)
+    clean(bucket)
+    assert {f"daily/{other}.tar", "daily/README", f"proofs/{other}/20100101T000000Z_x.json"} <= bucket.s3.visible()
+
+
+def test_only_what_may_have_expired_is_read(bucket: Bucket) -> None:
+    for age in range(7):
+        bucket.backup(age + 0.5)
+    bucket.s3.calls.clear()
+    plan_cleanup(bucket.context())
+    assert bucket.s3.calls.count("get") == 0
+    assert bucket.s3.calls.count("head") == 0
