@@ -14,7 +14,7 @@ SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 TIERS = ("daily", "weekly", "monthly", "yearly", "pre_deployment", "hourly")
 # Backups that no tier of the policy schedules: base backups, and copies taken before something is overwritten.
 OTHER_TIERS = ("incremental", "safety")
-KINDS = ("full", "schema", "tables", "base", "wal")
+KINDS = ("full", "schema", "tables", "base", "wal", "attachments")
 _TIME = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(
     rf"(?P<source>{SOURCE_NAME.pattern})_(?P<tier>{'|'.join(TIERS + OTHER_TIERS)})_(?P<kind>{'|'.join(KINDS)})"

@@ -229,6 +229,16 @@ class ObjectDiffersError(StoreError):
     exit_code = 4
 
 
+class ObjectColdError(StoreError, RetryWorthlessError):
+    """Raised when an object lies in a class that cannot be read at once."""
+
+
+class CopyRefusedError(StoreError, RetryWorthlessError):
+    """Raised when a backup that is not proven would be copied, or moved to where it cannot be read back."""
+
+    exit_code = 5
+
+
 class BackupMissingError(StoreError, RetryWorthlessError):
     """Raised when no backup has this id."""
 

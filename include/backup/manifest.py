@@ -53,6 +53,8 @@ class ArchiveObject:
     storage_class: str
     encryption: str
     kms_key_arn: str | None
+    # The class in which it lies until it is proven, where the final one cannot be read back at once.
+    first_class: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,15 @@ class Fits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyFacts:
+    """Which backup this one is a copy of, byte for byte; its archive has the same checksum."""
+
+    backup_id: str
+    manifest_sha256: str
+    checked_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything known about one backup."""
 
@@ -156,6 +167,9 @@ class Manifest:
     durations: Mapping[str, float]
     proof_level: str
     base: BaseFacts | None = None
+    copy_of: CopyFacts | None = None
+    # Backups whose archives hold a part of this one's data: while this one is kept, so are they.
+    depends_on: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

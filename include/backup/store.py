@@ -19,6 +19,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from include.backup.errors import (
     BucketMissingError,
     KmsKeyError,
+    ObjectColdError,
     ObjectDiffersError,
     ObjectExistsError,
     ObjectMissingError,
@@ -384,6 +385,11 @@ class ObjectStore:
         if code in _DENIED:
             return StoreDeniedError(
                 f"the store refused to {action} {where} ({code}); check the access key and its policy"
+            )
+        if code == "InvalidObjectState":
+            return ObjectColdError(
+                f"{where} lies in a storage class that cannot be read at once, so it was not possible to {action} it; "
+                "have it thawed (RestoreObject, hours to two days), or use a backup of another tier"
             )
         if code in _KMS:
             return KmsKeyError(f"the store cannot use the KMS key to {action} {where} ({code}); check the key")

@@ -75,9 +75,12 @@ class BackupChain:
         return steps
 
     def before_close(self, *tasks: BaseOperator) -> None:
-        """Add tasks that follow the proof, one after the other, before the staging goes."""
-        self.full.restore_test.set_downstream(tasks[0])
-        chain(*tasks, self.full.close)
+        """Add tasks that follow the proof, one after the other, before the staging goes.
+
+        A run that is skipped as a whole, because it is late, has no staging to close.
+        """
+        chain(self.full.restore_test, *tasks, self.full.close)
+        self.full.close.trigger_rule = TriggerRule.ALL_SUCCESS
         at = self._work.index("close_staging")
         self._work[at:at] = [task.task_id for task in tasks]
 
@@ -86,7 +89,7 @@ class BackupChain:
         chain(task, self.full.preflight)
         self._work.insert(0, task.task_id)
 
-    def add_work(self, make: Callable[..., Any], task_id: str, timeout: timedelta, **arguments: Any) -> Any:
+    def step(self, make: Callable[..., Any], task_id: str, timeout: timedelta, **arguments: Any) -> Any:
         """Return a new task of one of the steps' operators, with this chain's source and tier."""
         return make(task_id=task_id, execution_timeout=timeout, **self._step, **arguments)
 

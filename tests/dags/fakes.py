@@ -12,6 +12,7 @@ import pytest
 from include.backup.steps.context import StepContext
 
 STEPS = ("preflight", "dump", "compress", "upload", "verify", "restore_test", "close_staging")
+ARCHIVE_STEPS = ("copy_yearly", "change_class")
 VALUES: dict[str, dict[str, Any]] = {
     "preflight": {
         "already_stored": False,
@@ -64,6 +65,16 @@ VALUES: dict[str, dict[str, Any]] = {
         "seconds": 4.0,
     },
     "close_staging": {"removed_bytes": 30_000_000},
+    "copy_yearly": {"copies": (), "copied_bytes": 0, "seconds": 0.0, "note": "", "why": "only January's archive is"},
+    "change_class": {
+        "archives": 1,
+        "changed": 1,
+        "storage_class": "GLACIER",
+        "removed_bytes": 30_500_000,
+        "left": 0,
+        "seconds": 1.0,
+        "note": "GLACIER",
+    },
 }
 REPORTS = {
     "preflight": "PreflightReport",
@@ -73,6 +84,8 @@ REPORTS = {
     "verify": "VerifyReport",
     "restore_test": "RestoreTestReport",
     "close_staging": "CloseReport",
+    "copy_yearly": "CopyReport",
+    "change_class": "ChangeReport",
 }
 
 
@@ -90,14 +103,16 @@ class FakeSteps:
     ran: list[str] = field(default_factory=list)
     contexts: dict[str, StepContext] = field(default_factory=dict)
     all_contexts: dict[str, list[StepContext]] = field(default_factory=dict)
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing_kinds: dict[tuple[str, str], BaseException] = field(default_factory=dict)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for step in STEPS:
+        for step in (*STEPS, *ARCHIVE_STEPS):
             monkeypatch.setattr(f"include.backup.steps.{step}.run", self._fake(step))
 
     def _fake(self, step: str) -> Any:
-        def run(ctx: StepContext) -> Any:
+        def run(ctx: StepContext, **arguments: Any) -> Any:
+            self.arguments[step] = arguments
             self.ran.append(step)
             self.contexts[step] = ctx
             self.all_contexts.setdefault(step, []).append(ctx)

@@ -21,11 +21,12 @@ DAG_IDS = {
 }
 # DAGs whose wiring has a test file of its own.
 OTHER_DAG_IDS = {
+    "pulse_messages.monthly_archive",
     "pulse_messages.weekly_backup",
 }
 ALL_DAG_IDS = DAG_IDS | OTHER_DAG_IDS
 # DAGs that take a backup as the policy's tiers say, whatever else they do.
-BACKUP_DAG_IDS = DAG_IDS | {"pulse_messages.weekly_backup"}
+BACKUP_DAG_IDS = DAG_IDS | {"pulse_messages.monthly_archive", "pulse_messages.weekly_backup"}
 CHAIN = {
     "preflight": {"dump"},
     "dump": {"compress"},

@@ -18,6 +18,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from backup_operators import step as step_module
+from backup_operators.archives import ARCHIVE_STEPS
 from backup_operators.chain import backups_of
 from backup_operators.hook import BackupHook
 from backup_operators.notify import NotifyOperator
@@ -68,7 +69,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> FakeSteps:
     return fakes
 
 
-OPERATORS = (*CHAIN, PrepareScratchOperator, RemoveScratchOperator, NotifyOperator)
+OPERATORS = (*CHAIN, *ARCHIVE_STEPS, PrepareScratchOperator, RemoveScratchOperator, NotifyOperator)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -276,5 +277,5 @@ def test_the_first_thing_a_task_does_is_to_tie_itself_to_its_worker(
 def test_every_step_of_the_core_has_its_operator() -> None:
     folder = ROOT / "include" / "backup" / "steps"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "context"}
-    assert {operator.step for operator in CHAIN} == modules
-    assert all(issubclass(operator, BackupStepOperator) for operator in CHAIN)
+    assert {operator.step for operator in (*CHAIN, *ARCHIVE_STEPS)} == modules
+    assert all(issubclass(operator, BackupStepOperator) for operator in (*CHAIN, *ARCHIVE_STEPS))

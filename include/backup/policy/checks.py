@@ -11,6 +11,7 @@ from typing import Any
 from include.backup.cron import cron_problem
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
+from include.backup.policy.archives import cold_problems, copy_problems, yearly_problems
 from include.backup.policy.base_backup import base_backup_problems
 from include.backup.policy.schema_backup import schema_backup_problems
 from include.backup.retention import STRATEGY_MINIMUM, Retention
@@ -33,7 +34,6 @@ PREFIX_OF_TIER = {"hourly": "tables/"}
 # Their defaults count only for a source that has the block itself: nobody restores into a source, and nothing of
 # its schema is pushed, whose policy does not say where to.
 OPTIONAL_BLOCKS = frozenset({"restore", "schema_backup"})
-UNREADABLE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,7 @@ def source_problems(draft: Draft) -> list[Problem]:
         found += [
             draft.problem(("base_backup", key), text) for key, text in base_backup_problems(draft.data["base_backup"])
         ]
+    found += [draft.problem(("tiers", key), text) for key, text in yearly_problems(draft.data["tiers"])]
     return found + list(_overlapping_tiers(draft))
 
 
@@ -198,22 +199,14 @@ def _thinning(_name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "thin", f"backups are thinned out after {thin} and kept {keep} only; allowed: less than keep"
 
 
-def _proof(_name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if tier["prove"] == "in_chain" and tier["storage_class"] in UNREADABLE_CLASSES:
-        yield (
-            "prove",
-            f"an object of class {tier['storage_class']} cannot be read back at once; allowed: prove: after, or "
-            "another storage_class",
-        )
-
-
 _TIER_CHECKS: tuple[Callable[[str, Mapping[str, Any]], Iterator[tuple[str, str]]], ...] = (
     _schedule,
     _retention,
     _prefix,
     _kind,
     _thinning,
-    _proof,
+    cold_problems,
+    copy_problems,
 )
 
 

@@ -75,6 +75,16 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InheritedProof:
+    """The backup that was restored in place of its copy; both archives have this checksum and size."""
+
+    backup_id: str
+    manifest_sha256: str
+    archive_checksum: str
+    archive_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """One restore test of one backup."""
 
@@ -99,6 +109,8 @@ class Proof:
     differences: tuple[Difference, ...]
     # The newest record of the ledger when this proof was made: an anchor against a ledger whose end is cut off.
     evidence_head: str | None = None
+    # A copy is proven by the proof of its original: the archives are the same bytes.
+    inherited_from: InheritedProof | None = None
 
     @property
     def rows(self) -> int:

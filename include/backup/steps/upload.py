@@ -35,6 +35,7 @@ from include.backup.postgres.toc import TocEntry
 from include.backup.steps.compress import Pack, StagedMember, read_pack, read_staged_toc
 from include.backup.steps.context import StepContext
 from include.backup.steps.dump import read_facts
+from include.backup.storage_class import first_class
 
 UPLOAD_FILE = "upload.json"
 MEBIBYTE = 1 << 20
@@ -145,16 +146,22 @@ def _layout(ctx: StepContext, pack: Pack, facts: DumpFacts) -> TarLayout:
 
 def upload_plan(ctx: StepContext, layout: TarLayout, *, part_size: int) -> UploadPlan:
     """Return where and how an archive is stored."""
-    tags = {"source": ctx.source.name, "tier": ctx.tier.name, "kind": ctx.kind}
+    tags = archive_tags(ctx)
     return UploadPlan(
         key=ctx.archive_key,
         layout=layout,
         part_size=part_size,
         concurrency=ctx.source.store.concurrency,
         encryption=ctx.encryption,
-        storage_class=ctx.tier.storage_class,
-        tags=tags if ctx.release is None else {**tags, "release": ctx.release.name},
+        storage_class=first_class(ctx.tier.storage_class) or ctx.tier.storage_class,
+        tags=tags,
     )
+
+
+def archive_tags(ctx: StepContext) -> dict[str, str]:
+    """Return the tags of an archive and its manifest."""
+    tags = {"source": ctx.source.name, "tier": ctx.tier.name, "kind": ctx.kind}
+    return tags if ctx.release is None else {**tags, "release": ctx.release.name}
 
 
 def store_archive(ctx: StepContext, plan: UploadPlan, *, sent: SentParts | None = None) -> Uploaded:
@@ -221,9 +228,10 @@ def archive_object(ctx: StepContext, plan: UploadPlan, uploaded: Uploaded) -> Ar
         size=plan.layout.size,
         part_size=plan.part_size,
         checksum=uploaded.checksum,
-        storage_class=plan.storage_class,
+        storage_class=ctx.tier.storage_class,
         encryption=ctx.encryption.algorithm or "none",
         kms_key_arn=ctx.encryption.kms_key_arn,
+        first_class=first_class(ctx.tier.storage_class),
     )
 
 

@@ -13,6 +13,7 @@ from include.backup.manifest import Manifest
 from include.backup.multipart import composite
 from include.backup.steps.context import StepContext
 from include.backup.store import ObjectInfo, ObjectStore
+from include.backup.versions import COLD_CLASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,9 @@ def verify_archive(store: ObjectStore, manifest: Manifest) -> VerifyReport:
     info = store.head(archive.key)
     if info is None or info.size != archive.size:
         raise ObjectDiffersError(f"{store.url(archive.key)} is gone or was replaced; use another backup")
-    if info.checksum is None:
+    if info.checksum is None and info.storage_class in COLD_CLASSES:
+        found, method = archive.checksum, f"as recorded, not compared: a store that keeps none and {info.storage_class}"
+    elif info.checksum is None:
         found, method = read_back_checksum(store, manifest), "read back, the store keeps none"
     else:
         found, method = info.checksum, "kept by the store"
@@ -61,7 +64,10 @@ def verify_archive(store: ObjectStore, manifest: Manifest) -> VerifyReport:
         for text, differs in (
             (f"checksum {found} instead of {archive.checksum}", found != archive.checksum),
             (f"encryption {_encryption(info)}", not _encryption_fits(info, manifest)),
-            (f"storage class {info.storage_class}", info.storage_class != archive.storage_class),
+            (
+                f"storage class {info.storage_class}",
+                info.storage_class not in (archive.storage_class, archive.first_class),
+            ),
         )
         if differs
     ]
