@@ -371,6 +371,10 @@ class RestoreRefusedError(RestoreError, RetryWorthlessError):
     exit_code = 5
 
 
+class QuarantineError(RestoreError, RetryWorthlessError):
+    """Raised when a copy is not quarantined, or what was switched off cannot be put back."""
+
+
 class RestoreDiffersError(RestoreError, RetryWorthlessError):
     """Raised when a restored database differs from what the dump read."""
 

@@ -53,6 +53,14 @@ examples:
 Without --connection or --host the target is on the source's own server. The restore refuses the source itself and
 a database that is not empty. It ends with a comparison of every row with what the dump read.
 """
+QUARANTINE_EPILOG = """\
+examples:
+  python -m include.backup quarantine show pulse_messages --database pulse_restored
+  python -m include.backup quarantine release pulse_messages --database pulse_restored --yes
+
+A restored copy brings its source's cron jobs, webhooks, queued requests and subscriptions with it. `restore` switches
+them off, so that the copy does not act on the world a second time; the copy itself records what was off.
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,6 +86,7 @@ def make_parser() -> Parser:
     _show(commands)
     _verify(commands)
     _restore(commands)
+    _quarantine(commands)
     _evidence(commands)
     _hold(commands)
     _cleanup(commands)
@@ -155,19 +164,17 @@ def _restore(commands: argparse._SubParsersAction[Parser]) -> None:
     _backup(command)
     command.add_argument("--to-database", required=True, metavar="NAME", help="the database to restore into")
     command.add_argument("--create", action="store_true", help="make that database; else it must be there, empty")
-    server = command.add_argument_group("the target's server (default: the source's)")
-    server.add_argument("--connection", metavar="CONN_ID", help="a connection, as for the policy's sources")
-    server.add_argument("--host", help="a host, or the folder of a unix socket; the password is PGPASSWORD")
-    server.add_argument("--port", type=_port, help="default: 5432")
-    server.add_argument("--user", help="default: postgres")
-    server.add_argument("--maintenance-database", metavar="NAME", help="to connect to first; default: postgres")
-    server.add_argument("--sslmode", help="default: verify-full")
-    server.add_argument("--sslrootcert", metavar="FILE", help="the certificate authority of the server")
+    _server(command)
     command.add_argument("--with-roles", action="store_true", help="make the roles that the target lacks")
     command.add_argument("--jobs", type=_positive, metavar="N", help="sessions that load; default: the processors")
     command.add_argument("--work-dir", type=Path, metavar="FOLDER", help="where the archive is fetched to")
     command.add_argument("--no-compare", action="store_true", help="do not compare the rows afterwards")
     command.add_argument("--unproven", action="store_true", help="also a backup that nobody has proven")
+    command.add_argument(
+        "--no-quarantine",
+        action="store_true",
+        help="let the copy's cron jobs, webhooks, requests and subscriptions act at once",
+    )
     command.add_argument("--dry-run", action="store_true", help="only print what would be done")
     command.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -216,6 +223,35 @@ def _cleanup(commands: argparse._SubParsersAction[Parser]) -> None:
     command = _command(commands, "cleanup", "show which backups have expired and why the others are kept")
     command.add_argument("--delete", action="store_true", help="delete what has expired; without it nothing is changed")
     command.add_argument("--all", action="store_true", help="also each backup that is kept, with the reason")
+
+
+def _server(command: Parser) -> None:
+    server = command.add_argument_group("the target's server (default: the source's)")
+    server.add_argument("--connection", metavar="CONN_ID", help="a connection, as for the policy's sources")
+    server.add_argument("--host", help="a host, or the folder of a unix socket; the password is PGPASSWORD")
+    server.add_argument("--port", type=_port, help="default: 5432")
+    server.add_argument("--user", help="default: postgres")
+    server.add_argument("--maintenance-database", metavar="NAME", help="to connect to first; default: postgres")
+    server.add_argument("--sslmode", help="default: verify-full")
+    server.add_argument("--sslrootcert", metavar="FILE", help="the certificate authority of the server")
+
+
+def _quarantine(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = commands.add_parser(
+        "quarantine",
+        help="show what is switched off in a restored copy, or put it back",
+        description="Show what is switched off in a restored copy, or put it back.",
+        epilog=QUARANTINE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_common()],
+        allow_abbrev=False,
+    )
+    command.add_argument("action", choices=("show", "release"), help="only look, or put back exactly what was there")
+    command.add_argument("source", metavar="SOURCE", help="a source of the policy, e.g. pulse_messages")
+    command.add_argument("--database", required=True, metavar="NAME", help="the restored copy")
+    _server(command)
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    command.set_defaults(tier=None)
 
 
 def _positive(text: str) -> int:

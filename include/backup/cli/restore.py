@@ -45,7 +45,7 @@ def run(session: Session) -> int:
 
 def _request(session: Session) -> RestoreRequest:
     arguments = session.arguments
-    target = Target(_target_connection(session), database=arguments.to_database)
+    target = Target(target_connection(session, session.source.connection), database=arguments.to_database)
     backup_id = session.backup_id
     manifest, content = session.catalog.read(backup_id)
     proofs = session.catalog.proofs(backup_id)
@@ -61,11 +61,12 @@ def _request(session: Session) -> RestoreRequest:
         unproven=arguments.unproven,
         compare=not arguments.no_compare,
         jobs=arguments.jobs or default_jobs(),
+        quarantine=not arguments.no_quarantine,
     )
 
 
-def _target_connection(session: Session) -> DatabaseConnection:
-    """Return how to reach the target's server, by any database that is there."""
+def target_connection(session: Session, default: str) -> DatabaseConnection:
+    """Return how to reach the target's server, by any database that is there; ``default`` is a connection's id."""
     arguments = session.arguments
     if arguments.connection and arguments.host:
         raise ParameterError("--connection and --host are two ways to say the same; give one")
@@ -73,7 +74,7 @@ def _target_connection(session: Session) -> DatabaseConnection:
         given = [name for name in _HOST_ONLY if getattr(arguments, name) is not None]
         if given:
             raise ParameterError(f"--{given[0].replace('_', '-')} goes with --host only")
-        connection = session.database(arguments.connection or session.source.connection)
+        connection = session.database(arguments.connection or default)
         return replace(connection, application_name=APPLICATION)
     user = arguments.user or "postgres"
     extra = {"sslmode": arguments.sslmode, "sslrootcert": arguments.sslrootcert}
@@ -101,5 +102,9 @@ def _confirm(preview: Preview) -> None:
 
 def _lines(report: RestoreReport) -> list[str]:
     lines = [report.line()]
+    if report.quarantine is not None:
+        lines.append(report.quarantine.line())
+    if report.quarantine is not None and report.quarantine.items:
+        lines.append(f"release it with: quarantine release SOURCE --database {report.database}, and the same server")
     rows = [[name, f"{seconds:.1f} s"] for name, seconds in report.durations.items()]
     return [*lines, *columns(("part", "took"), rows)]

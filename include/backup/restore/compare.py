@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -41,10 +41,18 @@ class RestoreComparer:
     """Reads a restored database back, with the rights of whoever restored it."""
 
     def __init__(
-        self, *, target: Target, manifest: Manifest, toc: Toc, reader: ArchiveReader, tools: PostgresTools, jobs: int
+        self,
+        *,
+        target: Target,
+        manifest: Manifest,
+        toc: Toc,
+        reader: ArchiveReader,
+        tools: PostgresTools,
+        jobs: int,
+        without: Collection[tuple[str, str]] = (),
     ) -> None:
         self._target = target
-        self._manifest = manifest
+        self._manifest = _without(manifest, without)
         self._toc = toc
         self._reader = reader
         self._tools = tools
@@ -84,6 +92,16 @@ class RestoreComparer:
             large_objects=len(archived),
             differences=tuple(found),
         )
+
+
+def _without(manifest: Manifest, tables: Collection[tuple[str, str]]) -> Manifest:
+    """Return the manifest without the rows of these tables, each a schema and a name."""
+    members = tuple(
+        member
+        for member in manifest.members
+        if member.table_data is None or (member.table_data.schema, member.table_data.table) not in tables
+    )
+    return replace(manifest, members=members)
 
 
 def _large_objects(session: psycopg.Connection[dict[str, Any]]) -> dict[int, str]:

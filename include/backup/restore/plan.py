@@ -44,6 +44,7 @@ class RestoreRequest:
     unproven: bool
     compare: bool
     jobs: int
+    quarantine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,5 +281,7 @@ def _warnings(request: RestoreRequest, facts: TargetFacts, roles: RoleStatements
     for name in roles.superusers:
         becomes = "becomes one here" if facts.is_superuser else "is made without that right, which its objects may need"
         yield f"the role {name} is a superuser at the source and {becomes}"
+    if not request.quarantine:
+        yield "no quarantine: cron jobs, webhooks, queued requests and subscriptions of the copy act at once"
     if not request.create:
         yield "the existing database keeps its owner, grants and settings; --create takes those of the backup"

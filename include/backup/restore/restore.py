@@ -6,10 +6,10 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.toc import Section
 from include.backup.process import Runner
 from include.backup.proof.masking import findings
+from include.backup.quarantine import QuarantineReport, quarantine
+from include.backup.quarantine.kinds import Kind
 from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
 from include.backup.restore.progress import Counter, Progress
@@ -40,6 +42,11 @@ from include.backup.restore.work_folder import work_folder
 INDEX_MEMORY_MB = 512
 LEAST_INDEX_MEMORY_MB = 64
 SHOWN_FINDINGS = 3
+# What a quarantine changes in the rows of tables.
+CHANGED_TABLES: Mapping[str, tuple[str, str]] = {
+    Kind.CRON_JOB: ("cron", "job"),
+    Kind.REQUEST: ("net", "http_request_queue"),
+}
 _CREATING = re.compile(r": creating [A-Z ]+ ")
 
 
@@ -57,10 +64,12 @@ class RestoreReport:
     refused_properties: tuple[str, ...]
     durations: dict[str, float]
     seconds: float
+    quarantine: QuarantineReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return asdict(self)
+        kept = None if self.quarantine is None else self.quarantine.to_dict()
+        return {**asdict(replace(self, quarantine=None)), "quarantine": kept}
 
     def line(self) -> str:
         """Return one line of evidence."""
@@ -89,6 +98,7 @@ def restore(
     with reading(request.store, manifest, what=f"a restore into {request.target.describe()}"):
         with work_folder(work_root, needed_bytes=needed) as folder, _removed_on_failure(plan, log):
             work.load(folder)
+        secluded = work.quarantine() if request.quarantine else None
         compared = work.compare() if request.compare else None
     return RestoreReport(
         backup_id=manifest.backup_id,
@@ -101,6 +111,7 @@ def restore(
         refused_properties=work.refused_properties,
         durations=work.durations,
         seconds=round(time.monotonic() - work.started, 3),
+        quarantine=secluded,
     )
 
 
@@ -135,6 +146,7 @@ class _Restore:
     started: float = field(default_factory=time.monotonic)
     durations: dict[str, float] = field(default_factory=dict)
     refused_properties: tuple[str, ...] = ()
+    changed: frozenset[tuple[str, str]] = frozenset()
 
     def load(self, folder: Path) -> None:
         """Make the objects, load the rows, make indexes and constraints; what is no table is fetched meanwhile."""
@@ -157,6 +169,16 @@ class _Restore:
         with self._timed("analyze"):
             request.target.analyze()
 
+    def quarantine(self) -> QuarantineReport:
+        """Switch off what the copy would do by itself, before anybody can use it."""
+        report = quarantine(self.plan.request.target.endpoint)
+        self.log.info("%s", report.line())
+        for text in report.not_switched_off:
+            self.log.warning("not switched off, the copy acts: %s", text)
+        # Their rows are other ones now; that they were loaded as archived was checked by their hash.
+        self.changed = frozenset(CHANGED_TABLES[item.kind] for item in report.items if item.kind in CHANGED_TABLES)
+        return report
+
     def compare(self) -> Comparison:
         """Compare what was loaded; raises RestoreDiffersError naming what differs."""
         request = self.plan.request
@@ -168,6 +190,7 @@ class _Restore:
             reader=self._reader(),
             tools=self.plan.tools,
             jobs=request.jobs,
+            without=self.changed,
         )
         with self._timed("compare"):
             compared = comparer.compare(runner=self.runner, progress=self.progress)

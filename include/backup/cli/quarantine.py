@@ -1,0 +1,44 @@
+"""quarantine: what is switched off in a restored copy, and putting it back."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from include.backup.cli.output import columns
+from include.backup.cli.restore import target_connection
+from include.backup.cli.session import Session
+from include.backup.errors import ParameterError
+from include.backup.quarantine import quarantined, release
+from include.backup.quarantine.quarantine import as_document
+from include.backup.restore.target import check_database_name
+
+
+def run(session: Session) -> int:
+    """Show what is off, or put it back after a person has said so."""
+    arguments = session.arguments
+    check_database_name(arguments.database)
+    connection = target_connection(session, session.source.connection)
+    endpoint = replace(connection, dbname=arguments.database)
+    items = quarantined(endpoint)
+    document = {"database": arguments.database, "items": as_document(items)}
+    rows = [(item.kind, item.name) for item in items]
+    lines = list(columns(("switched off", "name"), rows)) if items else [f"{arguments.database} is not quarantined"]
+    if arguments.action == "show":
+        session.output.result("quarantine", {"action": "show", **document}, lines)
+        return 0
+    session.output.preview(lines)
+    if items and not arguments.yes:
+        _confirm(arguments.database)
+    report = release(endpoint)
+    done = f"{arguments.database} is released: {len(report.items)} things act again"
+    session.output.result("quarantine", {"action": "release", **document, **report.to_dict()}, [done])
+    return 0
+
+
+def _confirm(database: str) -> None:
+    if not sys.stdin.isatty():
+        raise ParameterError("nobody can be asked here whether to go on; add --yes, or `show` to only look")
+    print("It will act on the world again. Type the database's name to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != database:
+        raise ParameterError("that is not the database's name; nothing was released")

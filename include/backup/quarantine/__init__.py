@@ -1,0 +1,12 @@
+"""Keep a restored copy from acting on the world: what it would do by itself is switched off until it is released."""
+
+from include.backup.quarantine.quarantine import (
+    QuarantineReport,
+    ReleaseReport,
+    Seclusion,
+    quarantine,
+    quarantined,
+    release,
+)
+
+__all__ = ["QuarantineReport", "ReleaseReport", "Seclusion", "quarantine", "quarantined", "release"]

@@ -1,0 +1,230 @@
+"""What a copy would do by itself, how each is switched off, and how exactly that is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from include.backup.quarantine.callers import FunctionText, acl_grants, callers, senders
+
+Session = psycopg.Connection[dict[str, Any]]
+_SQL = Path(__file__).resolve().parents[2] / "sql" / "quarantine"
+_ENABLING = {"O": "ENABLE TRIGGER", "R": "ENABLE REPLICA TRIGGER", "A": "ENABLE ALWAYS TRIGGER"}
+
+
+class Kind(StrEnum):
+    """What may act by itself. Released in this order: who may send, what is queued, then what fires."""
+
+    FUNCTION = "function"
+    REQUEST = "request"
+    TRIGGER = "trigger"
+    SUBSCRIPTION = "subscription"
+    CRON_JOB = "cron job"
+    CRON_SCHEDULE = "cron schedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing; ``state`` is all that is needed to put it back."""
+
+    kind: Kind
+    name: str
+    state: Mapping[str, Any]
+
+
+def find(session: Session) -> Iterator[Item]:
+    """Yield what would act by itself, in the order in which it is to be switched off."""
+    functions = _query(session, "functions")
+    texts = [
+        FunctionText(
+            oid=row["oid"],
+            schema=row["schema"],
+            name=row["name"],
+            source=f"{row['source']} {row['definition']}",
+            extension=row["extension"],
+        )
+        for row in functions
+    ]
+    yield from _cron_jobs(session)
+    yield from _subscriptions(session)
+    yield from _triggers(session, callers(texts))
+    yield from _requests(session)
+    sending = senders(texts)
+    for row in functions:
+        if row["oid"] in sending and (row["acl"] is None or acl_grants(row["acl"])):
+            yield Item(kind=Kind.FUNCTION, name=row["signature"], state={"acl": row["acl"]})
+
+
+def switch_off(session: Session, item: Item) -> None:
+    """Switch one thing off; raises psycopg.Error when this role may not."""
+    _OFF[item.kind](session, item)
+
+
+def put_back(session: Session, item: Item) -> None:
+    """Make one thing what it was; raises psycopg.Error when this role may not, or when it is gone."""
+    _ON[item.kind](session, item)
+
+
+def _query(session: Session, name: str) -> list[dict[str, Any]]:
+    return session.execute((_SQL / f"{name}.sql").read_bytes()).fetchall()
+
+
+def _exists(session: Session, relation: str) -> bool:
+    row = session.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL AS found", (relation,)).fetchone()
+    return bool(row and row["found"])
+
+
+def _cron_jobs(session: Session) -> Iterator[Item]:
+    if _exists(session, "cron.job"):
+        for row in _query(session, "cron_jobs"):
+            yield Item(kind=Kind.CRON_JOB, name=row["label"], state={"jobid": row["id"], "job": row["job"]})
+
+
+def _subscriptions(session: Session) -> Iterator[Item]:
+    for row in _query(session, "subscriptions"):
+        if row["enabled"]:
+            yield Item(kind=Kind.SUBSCRIPTION, name=row["name"], state={})
+
+
+def _triggers(session: Session, calling: frozenset[int]) -> Iterator[Item]:
+    for row in _query(session, "triggers"):
+        if row["function"] in calling:
+            state = {name: row[name] for name in ("schema", "relation", "name", "enabled")}
+            yield Item(kind=Kind.TRIGGER, name=f"{row['schema']}.{row['relation']}: {row['name']}", state=state)
+
+
+def _requests(session: Session) -> Iterator[Item]:
+    if _exists(session, "net.http_request_queue"):
+        rows = session.execute("SELECT q.id::text, to_jsonb(q) AS row FROM net.http_request_queue q").fetchall()
+        for row in rows:
+            yield Item(kind=Kind.REQUEST, name=f"request {row['id']}", state={"id": row["id"], "row": row["row"]})
+
+
+def _cron_job(session: Session, item: Item, *, active: bool) -> None:
+    """By pg_cron's own function where the table may not be written, as on a hosted project."""
+    jobid = item.state["jobid"]
+    may = session.execute(
+        "SELECT has_table_privilege('cron.job', 'UPDATE') AS write,"
+        " to_regproc('cron.alter_job') IS NOT NULL AS function"
+    ).fetchone()
+    if may and not may["write"] and may["function"]:
+        session.execute("SELECT cron.alter_job(job_id := %s::bigint, active := %s)", (jobid, active))
+        return
+    changed = session.execute("UPDATE cron.job SET active = %s WHERE jobid = %s::bigint", (active, jobid))
+    _expect_one(changed, item)
+
+
+def _trigger(session: Session, item: Item, how: str) -> None:
+    table = sql.Identifier(item.state["schema"], item.state["relation"])
+    # ONLY: the triggers of partitions are items of their own, with states of their own.
+    session.execute(
+        sql.SQL("ALTER TABLE ONLY {} {} {}").format(table, sql.SQL(how), sql.Identifier(item.state["name"]))
+    )
+
+
+def _disable_trigger(session: Session, item: Item) -> None:
+    _trigger(session, item, "DISABLE TRIGGER")
+
+
+def _enable_trigger(session: Session, item: Item) -> None:
+    _trigger(session, item, _ENABLING[item.state["enabled"]])
+
+
+def _subscription(session: Session, item: Item, how: str) -> None:
+    session.execute(sql.SQL("ALTER SUBSCRIPTION {} {}").format(sql.Identifier(item.name), sql.SQL(how)))
+
+
+def _take_request(session: Session, item: Item) -> None:
+    changed = session.execute("DELETE FROM net.http_request_queue WHERE id = %s::bigint", (item.state["id"],))
+    _expect_one(changed, item)
+
+
+def _requeue(session: Session, item: Item) -> None:
+    session.execute(
+        "INSERT INTO net.http_request_queue OVERRIDING SYSTEM VALUE"
+        " SELECT * FROM jsonb_populate_record(NULL::net.http_request_queue, %s)",
+        (Jsonb(item.state["row"]),),
+    )
+
+
+def _revoke(session: Session, item: Item) -> None:
+    for grantee in {"": False, _owner(session, item): False, **acl_grants(item.state["acl"])}:
+        session.execute(
+            sql.SQL("REVOKE EXECUTE ON ROUTINE {} FROM {} CASCADE").format(_routine(item), _grantee(grantee))
+        )
+    # A role that may not take a right away is only warned.
+    row = session.execute(
+        "SELECT proacl::text AS acl FROM pg_proc WHERE oid = %s::regprocedure", (item.name,)
+    ).fetchone()
+    if row is None or row["acl"] is None or acl_grants(row["acl"]):
+        raise psycopg.errors.InsufficientPrivilege(f"must be owner of function {item.name}")
+
+
+def _grant(session: Session, item: Item) -> None:
+    acl, owner = item.state["acl"], _owner(session, item)
+    grants = {"": False, owner: False} if acl is None else acl_grants(acl)
+    for grantee, may_grant in grants.items():
+        option = sql.SQL(" WITH GRANT OPTION" if may_grant and grantee != owner else "")
+        session.execute(
+            sql.SQL("GRANT EXECUTE ON ROUTINE {} TO {}{}").format(_routine(item), _grantee(grantee), option)
+        )
+
+
+def _routine(item: Item) -> sql.Composed:
+    """Return a function as PostgreSQL's regprocedure wrote it, which is quoted where it must be."""
+    return sql.SQL(item.name.replace("{", "{{").replace("}", "}}")).format()
+
+
+def _owner(session: Session, item: Item) -> str:
+    row = session.execute(
+        "SELECT pg_get_userbyid(proowner)::text AS owner FROM pg_proc WHERE oid = %s::regprocedure", (item.name,)
+    ).fetchone()
+    return str(row["owner"]) if row else ""
+
+
+def _schedule(session: Session, item: Item) -> None:
+    """Make a job anew that was not loaded at all: on a hosted project, pg_cron runs it from its first minute."""
+    state = item.state
+    row = session.execute(
+        "SELECT cron.schedule(%s::text, %s::text, %s::text) AS jobid", (item.name, state["schedule"], state["command"])
+    ).fetchone()
+    if row and not state["active"]:
+        session.execute("SELECT cron.alter_job(job_id := %s::bigint, active := false)", (row["jobid"],))
+
+
+def _nothing(session: Session, item: Item) -> None:
+    """Do nothing: what was never made need not be switched off."""
+
+
+def _grantee(name: str) -> sql.Composable:
+    return sql.Identifier(name) if name else sql.SQL("PUBLIC")
+
+
+def _expect_one(changed: psycopg.Cursor[dict[str, Any]], item: Item) -> None:
+    if changed.rowcount != 1:
+        raise psycopg.errors.NoDataFound(f"{item.kind} {item.name} is not there, or this role may not change it")
+
+
+_OFF: Mapping[Kind, Callable[[Session, Item], None]] = {
+    Kind.CRON_JOB: lambda session, item: _cron_job(session, item, active=False),
+    Kind.SUBSCRIPTION: lambda session, item: _subscription(session, item, "DISABLE"),
+    Kind.TRIGGER: _disable_trigger,
+    Kind.REQUEST: _take_request,
+    Kind.FUNCTION: _revoke,
+    Kind.CRON_SCHEDULE: _nothing,
+}
+_ON: Mapping[Kind, Callable[[Session, Item], None]] = {
+    Kind.CRON_JOB: lambda session, item: _cron_job(session, item, active=True),
+    Kind.SUBSCRIPTION: lambda session, item: _subscription(session, item, "ENABLE"),
+    Kind.TRIGGER: _enable_trigger,
+    Kind.REQUEST: _requeue,
+    Kind.FUNCTION: _grant,
+    Kind.CRON_SCHEDULE: _schedule,
+}

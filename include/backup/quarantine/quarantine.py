@@ -1,0 +1,196 @@
+"""Quarantine a restored copy, and release it: what was switched off is recorded inside the copy itself.
+
+A copy brings the jobs, webhooks, requests and subscriptions of its source with it. Left alone they act on the world
+a second time: customers get mails twice, a payment is called again. So they are off until a person releases them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from include.backup.errors import QuarantineError
+from include.backup.postgres.session import Endpoint, connect
+from include.backup.quarantine.kinds import Item, Kind, Session, find, put_back, switch_off
+
+SCHEMA = "backup_quarantine"
+_REMARK = "What was switched off in this restored copy; `python -m include.backup quarantine release` puts it back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seclusion:
+    """One thing that is off; ``state`` is what it was."""
+
+    kind: str
+    name: str
+    state: dict[str, Any]
+
+    def line(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineReport:
+    """What was switched off, and what could not be: then the copy is not safe to leave alone."""
+
+    items: tuple[Seclusion, ...]
+    not_switched_off: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON, without the states: a request may hold a secret."""
+        return {
+            "items": [{"kind": item.kind, "name": item.name} for item in self.items],
+            "not_switched_off": list(self.not_switched_off),
+        }
+
+    def line(self) -> str:
+        """Return one line of evidence."""
+        if not self.items and not self.not_switched_off:
+            return "nothing in the copy acts by itself"
+        counts = {kind: sum(item.kind == kind for item in self.items) for kind in Kind}
+        shown = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items() if count)
+        failed = f"; NOT switched off: {'; '.join(self.not_switched_off)}" if self.not_switched_off else ""
+        return f"quarantined: {shown or 'nothing'}{failed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseReport:
+    """What was put back, and how many statements erased people again before that."""
+
+    items: tuple[Seclusion, ...]
+    erasures: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "released": [{"kind": item.kind, "name": item.name} for item in self.items],
+            "erasures": self.erasures,
+        }
+
+
+def quarantine(endpoint: Endpoint, *, also: Iterable[Item] = ()) -> QuarantineReport:
+    """Switch off what the copy would do by itself; again is no harm. All or nothing but for what this role may not.
+
+    ``also`` is recorded as it is: things that were left out of the copy and are made when it is released.
+    """
+    with connect(endpoint, settings={}) as session, session.transaction():
+        found = (*find(session), *also)
+        if not found and not _is_recorded(session):
+            return QuarantineReport(items=())
+        _make_record(session)
+        failed = []
+        for item in found:
+            try:
+                with session.transaction():
+                    switch_off(session, item)
+                    _record(session, item)
+            except psycopg.Error as error:
+                failed.append(f"{item.kind} {item.name} ({_said(error)})")
+        return QuarantineReport(items=_recorded(session), not_switched_off=tuple(failed))
+
+
+def quarantined(endpoint: Endpoint) -> tuple[Seclusion, ...]:
+    """Return what is off in a database; nothing when it was never quarantined, or was released."""
+    with connect(endpoint, settings={}) as session:
+        return _recorded(session) if _is_recorded(session) else ()
+
+
+def release(endpoint: Endpoint, *, erasures: Sequence[str] = ()) -> ReleaseReport:
+    """Put back exactly what was switched off, and forget the record; in one transaction, so all or nothing.
+
+    ``erasures`` are statements that run first: whoever asked to be erased since the backup must be gone before the
+    copy acts. Raises QuarantineError when there is nothing to release, or when something cannot be put back.
+    """
+    with connect(endpoint, settings={}) as session, session.transaction():
+        if not _is_recorded(session):
+            raise QuarantineError(f"{_name(endpoint)} is not quarantined; there is nothing to release")
+        _run_erasures(session, erasures, endpoint)
+        items = _recorded(session)
+        for item in sorted(items, key=lambda item: list(Kind).index(Kind(item.kind))):
+            try:
+                put_back(session, Item(kind=Kind(item.kind), name=item.name, state=item.state))
+            except psycopg.Error as error:
+                raise QuarantineError(
+                    f"{item.line()} of {_name(endpoint)} cannot be put back ({_said(error)}); nothing was released. "
+                    f"Put it right, or delete its row from {SCHEMA}.items, and release again"
+                ) from error
+        session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
+        return ReleaseReport(items=items, erasures=len(erasures))
+
+
+def _run_erasures(session: Session, erasures: Sequence[str], endpoint: Endpoint) -> None:
+    for number, statement in enumerate(erasures, 1):
+        try:
+            session.execute(statement.encode())
+        except psycopg.Error as error:
+            raise QuarantineError(
+                f"erasure {number} of {len(erasures)} failed in {_name(endpoint)} ({_said(error)}); nothing was "
+                "released"
+            ) from error
+
+
+def _make_record(session: Session) -> None:
+    schema = sql.Identifier(SCHEMA)
+    session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+    session.execute(
+        sql.SQL(
+            "CREATE TABLE IF NOT EXISTS {}.items ("
+            " kind text NOT NULL, name text NOT NULL, state jsonb NOT NULL,"
+            " switched_off_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (kind, name))"
+        ).format(schema)
+    )
+    # A request that waits may hold a secret, and default privileges would show it to everybody.
+    for grantee in ("PUBLIC", *_others(session)):
+        who = sql.SQL(grantee) if grantee == "PUBLIC" else sql.Identifier(grantee)
+        session.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, who))
+        session.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, who))
+    session.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_REMARK)))
+
+
+def _others(session: Session) -> list[str]:
+    """Return who but the owner has been granted something by default privileges."""
+    rows = session.execute(
+        "SELECT DISTINCT pg_get_userbyid(a.grantee)::text AS name FROM pg_class c, aclexplode(c.relacl) a"
+        " WHERE c.oid = to_regclass(%s) AND a.grantee NOT IN (0, c.relowner)",
+        (f"{SCHEMA}.items",),
+    ).fetchall()
+    return [str(row["name"]) for row in rows]
+
+
+def _record(session: Session, item: Item) -> None:
+    session.execute(
+        sql.SQL("INSERT INTO {}.items (kind, name, state) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING").format(
+            sql.Identifier(SCHEMA)
+        ),
+        (item.kind.value, item.name, Jsonb(dict(item.state))),
+    )
+
+
+def _is_recorded(session: Session) -> bool:
+    row = session.execute("SELECT to_regclass(%s) IS NOT NULL AS found", (f"{SCHEMA}.items",)).fetchone()
+    return bool(row and row["found"])
+
+
+def _recorded(session: Session) -> tuple[Seclusion, ...]:
+    rows = session.execute(
+        sql.SQL("SELECT kind, name, state FROM {}.items ORDER BY kind, name").format(sql.Identifier(SCHEMA))
+    ).fetchall()
+    return tuple(Seclusion(kind=row["kind"], name=row["name"], state=row["state"]) for row in rows)
+
+
+def _name(endpoint: Endpoint) -> str:
+    return str(endpoint.libpq_parameters()["dbname"])
+
+
+def _said(error: psycopg.Error) -> str:
+    return error.diag.message_primary or " ".join(str(error).split())
+
+
+def as_document(items: Iterable[Seclusion]) -> list[dict[str, Any]]:
+    """Return what is off as plain JSON, without the states."""
+    return [{name: value for name, value in asdict(item).items() if name != "state"} for item in items]
