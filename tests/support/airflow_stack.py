@@ -231,13 +231,15 @@ def _environment(pid: int) -> str:
 
 
 @contextmanager
-def running_stack(folder: Path, sources: Iterable[SmallSource], *, broken: str) -> Iterator[AirflowStack]:
-    """Run the stack with these sources beside the shipped one."""
+def running_stack(
+    folder: Path, sources: Iterable[SmallSource], *, broken: str, extra: Mapping[str, str] | None = None
+) -> Iterator[AirflowStack]:
+    """Run the stack with these sources beside the shipped one; ``extra`` are more settings of Airflow."""
     listed = {source.name: source for source in sources}
     folder.mkdir(parents=True)
     write_policy(folder / "policy.yaml", listed.values(), broken=broken)
     write_settings(folder / "settings.yaml")
-    environment = {**ENVIRONMENT, "BACKUP_POLICY": str(folder / "policy.yaml")}
+    environment = {**ENVIRONMENT, "BACKUP_POLICY": str(folder / "policy.yaml"), **(extra or {})}
     with ExitStack() as cleanup:
         environment |= cleanup.enter_context(metadata_database(folder / "metadata"))
         stack = Stack(
