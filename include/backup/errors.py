@@ -65,6 +65,10 @@ class CommandKilledError(CommandError):
     """Raised when a child process was ended by a signal."""
 
 
+class CommandTimeoutError(CommandError):
+    """Raised when a child process was ended because it took too long."""
+
+
 class ToolMissingError(RetryWorthlessError):
     """Raised when a PostgreSQL tool of the needed version is not installed."""
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from include.backup.errors import CommandError, CommandKilledError, ToolMissingError
+from include.backup.errors import CommandError, CommandKilledError, CommandTimeoutError, ToolMissingError
 
 LineHandler = Callable[[str], None]
 Consumed = TypeVar("Consumed")
@@ -74,10 +74,12 @@ class Runner:
         on_line: LineHandler | None = None,
         stdout: Path | None = None,
         stdin: IO[bytes] | None = None,
+        timeout_seconds: float | None = None,
     ) -> Completed:
         """Run to the end. Standard error (and output, unless it goes to ``stdout``) is read line by line.
 
-        Raises CommandError with the last lines, CommandKilledError when a signal ended the child.
+        Raises CommandError with the last lines, CommandKilledError when a signal ended the child, and
+        CommandTimeoutError when it was ended because it took longer than ``timeout_seconds``.
         """
         self._log.info("running %s", shlex.join(command.argv))
         started = time.monotonic()
@@ -85,11 +87,12 @@ class Runner:
         with _output(stdout) as output:
             child = self._start(command, output, stdin)
             try:
-                for line in _lines(child):
-                    kept.append(line)
-                    if on_line is not None:
-                        on_line(line)
-                code = child.wait()
+                with _limited(child, timeout_seconds) as late:
+                    for line in _lines(child):
+                        kept.append(line)
+                        if on_line is not None:
+                            on_line(line)
+                    code = child.wait()
             except BaseException:
                 _end(child)
                 child.wait()
@@ -97,6 +100,8 @@ class Runner:
             finally:
                 with self._lock:
                     self._children.discard(child)
+        if late.is_set() and not self._killed:
+            raise CommandTimeoutError(f"{command.name} took longer than {timeout_seconds:g} s and was ended; retry")
         self._check(command, code, kept)
         return Completed(command=command, seconds=time.monotonic() - started, lines=tuple(kept))
 
@@ -233,6 +238,27 @@ def _ends_within(child: subprocess.Popen[Any], seconds: float) -> bool:
             return True
         time.sleep(POLL_SECONDS)
     return False
+
+
+@contextmanager
+def _limited(child: subprocess.Popen[Any], seconds: float | None) -> Iterator[threading.Event]:
+    """End the child when time is up; the event says that it was."""
+    late = threading.Event()
+    if seconds is None:
+        yield late
+        return
+
+    def end() -> None:
+        late.set()
+        _end(child)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
 
 
 @contextmanager

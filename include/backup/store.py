@@ -6,9 +6,10 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
 
 import boto3
@@ -32,6 +33,7 @@ from include.backup.errors import (
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
     from types_boto3_s3 import S3Client
+    from types_boto3_s3.literals import StorageClassType
 
     from include.backup.connections import StoreConnection
 
@@ -71,6 +73,7 @@ class ObjectInfo:
     storage_class: str = "STANDARD"
     encryption: str | None = None
     kms_key_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +181,7 @@ class ObjectStore:
             storage_class=found.get("StorageClass", "STANDARD"),
             encryption=found.get("ServerSideEncryption"),
             kms_key_id=found.get("SSEKMSKeyId"),
+            metadata=found.get("Metadata", {}),
         )
 
     def get(self, key: str) -> bytes:
@@ -286,6 +290,38 @@ class ObjectStore:
         with self.errors(prefix, "list"):
             answer = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix, StartAfter=start_after, MaxKeys=limit)
         return tuple(item["Key"] for item in answer.get("Contents", []))
+
+    def put_file(
+        self,
+        key: str,
+        path: Path,
+        *,
+        sha256: bytes,
+        metadata: Mapping[str, str],
+        storage_class: str,
+        encryption: Encryption,
+        tags: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write a file as an object once, at most 5 GiB. Return False when there is an object of that key already."""
+        with self.errors(key, "write"), path.open("rb") as body:
+            try:
+                self.s3.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=body,
+                    ChecksumSHA256=base64.b64encode(sha256).decode(),
+                    ContentType="application/zstd",
+                    IfNoneMatch="*",
+                    Metadata=dict(metadata),
+                    StorageClass=cast("StorageClassType", storage_class),
+                    Tagging=tagging(tags),
+                    **encryption.arguments(),
+                )
+            except ClientError as error:
+                if _code(error) not in _TAKEN:
+                    raise
+                return False
+        return True
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
         """Yield every object below a prefix in the order of the keys, those after ``start_after``; page by page."""

@@ -107,7 +107,7 @@ def test_a_backup_and_its_proof_leave_one_record_each_also_when_the_steps_are_re
     ctx = make_context()
     run_chain(ctx, until=restore_test)
     upload.run(ctx)
-    store = open_store(ctx.source, ctx._store_connection)
+    store = open_store(ctx.source, ctx.store_connection)
     check = check_ledger(store, ctx.source.name)
     assert check.intact, check.findings
     events = [event for event in iterate(store, ctx.source.name, check.head.sequence) if event.subject == ctx.backup_id]

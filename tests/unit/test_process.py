@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 
 from include.backup import process
-from include.backup.errors import CommandError, CommandKilledError, ToolMissingError
+from include.backup.errors import CommandError, CommandKilledError, CommandTimeoutError, ToolMissingError
 from include.backup.process import Command, Runner, become, dying_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,3 +231,14 @@ def test_kill_ends_a_streamed_child() -> None:
 
     with pytest.raises(CommandKilledError):
         runner.stream(Command(argv=("sleep", "60")), read)
+
+
+def test_a_child_that_takes_too_long_is_ended_and_named_late() -> None:
+    started = time.monotonic()
+    with pytest.raises(CommandTimeoutError, match=r"sleep took longer than 0\.3 s"):
+        Runner().run(Command(argv=("sleep", "30")), timeout_seconds=0.3)
+    assert time.monotonic() - started < 20
+
+
+def test_a_child_that_is_quick_enough_is_not_late() -> None:
+    assert Runner().run(Command(argv=("true",)), timeout_seconds=30).lines == ()

@@ -16,6 +16,7 @@ examples:
   python -m include.backup show pulse_messages latest-proven
   python -m include.backup verify pulse_messages latest --restore-test
   python -m include.backup restore pulse_messages latest-proven --to-database pulse_restored --create --dry-run
+  python -m include.backup wal pulse_messages
 
 connections:
   The policy names a connection for each source and its store. Each is taken from the environment variable
@@ -63,6 +64,17 @@ them off, so that the copy does not act on the world a second time; the copy its
 """
 
 
+WAL_EPILOG = """\
+examples:
+  python -m include.backup wal pulse_messages
+  python -m include.backup wal pulse_messages --run
+  python -m include.backup wal old_source --drop-slots --connection old_source_db --dry-run
+
+The report reads the store, and the source as far as it answers. A run ends with exit code 4 when it found the chain
+of WAL broken: it has begun a new one by then, and a base backup has to be taken.
+"""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are ParameterError, so that they are told in the same way as all others."""
 
@@ -90,6 +102,7 @@ def make_parser() -> Parser:
     _evidence(commands)
     _hold(commands)
     _cleanup(commands)
+    _wal(commands)
     return parser
 
 
@@ -252,6 +265,21 @@ def _quarantine(commands: argparse._SubParsersAction[Parser]) -> None:
     _server(command)
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.set_defaults(tier=None)
+
+
+def _wal(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(
+        commands, "wal", "report to which times a source can be recovered, or store its WAL now", WAL_EPILOG
+    )
+    command.set_defaults(tier=None)
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--run", action="store_true", help="store what the source has written since the last run")
+    what.add_argument("--drop-slots", action="store_true", help="remove the slots of a source that left the policy")
+    command.add_argument(
+        "--connection", metavar="CONN_ID", help="with --drop-slots: the server; default: the last run's"
+    )
+    command.add_argument("--dry-run", action="store_true", help="with --drop-slots: only look which slots there are")
+    command.add_argument("--yes", action="store_true", help="with --drop-slots: remove them")
 
 
 def _positive(text: str) -> int:

@@ -1,5 +1,6 @@
 """The policy: which databases are protected, how often, for how long. Typed, and strict when it is read."""
 
+from include.backup.policy.incremental import IncrementalPolicy, WalTimeouts
 from include.backup.policy.load import PROJECT, SCHEMA_FILE, SHIPPED_POLICY, load_policy, policy_path
 from include.backup.policy.model import (
     EncryptionPolicy,
@@ -21,6 +22,7 @@ __all__ = [
     "SHIPPED_POLICY",
     "ApprovalPolicy",
     "EncryptionPolicy",
+    "IncrementalPolicy",
     "Policy",
     "ProofPolicy",
     "RestorePolicy",
@@ -33,6 +35,7 @@ __all__ = [
     "ThawPolicy",
     "TierPolicy",
     "Timeouts",
+    "WalTimeouts",
     "load_policy",
     "policy_path",
 ]

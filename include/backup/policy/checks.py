@@ -13,6 +13,7 @@ from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.archives import cold_problems, copy_problems, yearly_problems
 from include.backup.policy.base_backup import base_backup_problems
+from include.backup.policy.incremental import incremental_problems
 from include.backup.policy.schema_backup import schema_backup_problems
 from include.backup.retention import STRATEGY_MINIMUM, Retention
 from include.backup.yaml_document import Document, KeyPath, Problem, line_of
@@ -33,7 +34,7 @@ RESERVED_PREFIXES = (
 PREFIX_OF_TIER = {"hourly": "tables/"}
 # Their defaults count only for a source that has the block itself: nobody restores into a source, and nothing of
 # its schema is pushed, whose policy does not say where to.
-OPTIONAL_BLOCKS = frozenset({"restore", "schema_backup"})
+OPTIONAL_BLOCKS = frozenset({"restore", "schema_backup", "incremental"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,9 @@ def source_problems(draft: Draft) -> list[Problem]:
             draft.problem(("base_backup", key), text) for key, text in base_backup_problems(draft.data["base_backup"])
         ]
     found += [draft.problem(("tiers", key), text) for key, text in yearly_problems(draft.data["tiers"])]
+    if "incremental" in draft.data:
+        problems = incremental_problems(draft.data["incremental"])
+        found += [draft.problem(("incremental", key), text) for key, text in problems]
     return found + list(_overlapping_tiers(draft))
 
 

@@ -11,6 +11,7 @@ from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierEr
 from include.backup.policy.base_backup import BaseBackupPolicy
 from include.backup.policy.cleanup import CleanupPolicy
 from include.backup.policy.evidence import EvidencePolicy
+from include.backup.policy.incremental import IncrementalPolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
 from include.backup.policy.schema_backup import SchemaBackupPolicy
@@ -109,6 +110,7 @@ class SourcePolicy:
     schema_backup: SchemaBackupPolicy | None = None
     base_backup: BaseBackupPolicy | None = None
     supabase: SupabasePolicy | None = None
+    incremental: IncrementalPolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""

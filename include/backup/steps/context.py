@@ -100,12 +100,12 @@ class StepContext:
             run_id=run.run_id,
         )
         self.staging = Staging(staging_root, self.backup_id)
-        self._store_connection = store_connection
+        self.store_connection = store_connection
 
     @cached_property
     def store(self) -> ObjectStore:
         """The bucket; the clients are made at first use."""
-        return open_store(self.source, self._store_connection)
+        return open_store(self.source, self.store_connection)
 
     @cached_property
     def encryption(self) -> Encryption:

@@ -1,0 +1,404 @@
+"""Runs against real servers: nothing leaves the source before it is stored, and whatever breaks is noticed."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.backup.errors import (
+    SourceBusyError,
+    WalBrokenError,
+    WalDiffersError,
+    WalRefusedError,
+    WalTimeoutError,
+)
+from include.backup.policy import SourcePolicy
+from include.backup.postgres.lock import source_lock
+from include.backup.postgres.session import connect
+from include.backup.wal import advancing, plan, receive, reporting, storing
+from include.backup.wal import run as whole
+from include.backup.wal.lsn import format_lsn, parse_lsn
+from include.backup.wal.record import RunRecord, State, newest_record
+from include.backup.wal.segment_file import check_segment
+from include.backup.wal.segments import Segment
+from include.backup.wal.slots import read_slot
+from include.backup.wal.stored import read_chain
+from include.local.stack import Stack
+from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.integration.servers import MAJORS, eventually
+from tests.support.wal_source import WalSource, Writer, rows_of, wal_source
+
+MakeSource = Callable[..., WalSource]
+
+
+def policy_of(source: SourcePolicy, name: str, **changes: Any) -> SourcePolicy:
+    """Return the shipped source under another name, with slots of its own."""
+    assert source.incremental is not None
+    block = replace(source.incremental, hold_slot=f"{name}_hold", run_slot=f"{name}_run", **changes)
+    return replace(source, name=name, incremental=block)
+
+
+@pytest.fixture(scope="module", params=MAJORS)
+def server(
+    request: pytest.FixtureRequest, stack: Stack, state_dir: Path, policy_source: SourcePolicy
+) -> Iterator[WalSource]:
+    """One server of each version for all tests of the module; each test has a source with slots of its own."""
+    major = request.param
+    with wal_source(
+        state_dir / f"wal{major}", major=major, source=policy_source, store=stack.store_connection()
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def source(server: WalSource, request: pytest.FixtureRequest, policy_source: SourcePolicy) -> Iterator[WalSource]:
+    """The server as a source of this test alone."""
+    digits = f"{abs(hash(request.node.nodeid)):x}"[:10]
+    found = replace(server, source=policy_of(policy_source, f"w{digits}"))
+    yield found
+    with found.session() as session:
+        for slot in (found.source.incremental.hold_slot, found.source.incremental.run_slot):  # type: ignore[union-attr]
+            session.execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+            )
+
+
+def restart_lsn(source: WalSource, slot: str | None = None) -> int:
+    policy = source.source.incremental
+    assert policy is not None
+    with source.session() as session:
+        row = session.execute(
+            "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = %s", (slot or policy.hold_slot,)
+        ).fetchone()
+    assert row is not None
+    return parse_lsn(row[0])
+
+
+def end_of_segments(record: RunRecord) -> int:
+    return parse_lsn(record.end_lsn)
+
+
+# --- what a run stores -------------------------------------------------------------------------------
+
+
+def test_what_was_committed_before_a_run_is_recovered_from_the_store_alone(source: WalSource) -> None:
+    whole.run(source.context())
+    base = source.base_backup(f"{source.source.name}-base")
+    with Writer(source) as writer:
+        assert eventually(
+            lambda: writer.acknowledged > rows_of(source, source.server)[1] + 50 or writer.acknowledged > 300
+        )
+        first = whole.run(source.context())
+    acknowledged = writer.acknowledged
+    second = whole.run(source.context())
+    assert first.segments >= 1
+    assert end_of_segments(second) > end_of_segments(first)
+    source.fetch(base)
+    with source.recovered(base) as copy:
+        count, last = rows_of(source, copy)
+    assert count == last == acknowledged
+
+
+def test_idle_runs_end_and_each_stores_a_later_commit(source: WalSource) -> None:
+    records = [whole.run(source.context()) for _ in range(3)]
+    assert [record.segments for record in records[1:]] == [1, 1]
+    assert sorted(record.mark_time for record in records) == [record.mark_time for record in records]
+    assert len({record.mark_lsn for record in records}) == 3
+    assert all(parse_lsn(record.mark_lsn) <= end_of_segments(record) for record in records)
+
+
+def test_the_source_lets_go_of_exactly_what_is_stored(source: WalSource) -> None:
+    record = whole.run(source.context())
+    assert restart_lsn(source) == end_of_segments(record)
+    store, keys = source.context().store, source.keys
+    chain = read_chain(store, keys, size=record.segment_size)
+    assert chain.has(Segment.before(end_of_segments(record), timeline=1, size=record.segment_size))
+    with pytest.raises(AssertionError):
+        restart_lsn(source, source.source.incremental.run_slot)  # type: ignore[union-attr]
+
+
+def test_a_role_that_may_not_switch_stores_the_beginning_of_a_segment(source: WalSource) -> None:
+    source.execute("REVOKE EXECUTE ON FUNCTION pg_switch_wal() FROM pulse_backup")
+    try:
+        first = whole.run(source.context())
+        base = source.base_backup(f"{source.source.name}-partial")
+        source.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1 FROM events")
+        acknowledged = rows_of(source, source.server)
+        second = whole.run(source.context())
+        third = whole.run(source.context())
+    finally:
+        source.execute("GRANT EXECUTE ON FUNCTION pg_switch_wal() TO pulse_backup")
+    assert all(record.partial_lsn == record.mark_lsn for record in (first, second, third))
+    assert restart_lsn(source) == end_of_segments(third)
+    source.fetch(base)
+    with source.recovered(base) as copy:
+        assert rows_of(source, copy) == acknowledged
+
+
+def test_a_long_backlog_takes_several_passes_in_little_room(source: WalSource) -> None:
+    assert source.source.incremental is not None
+    size = source.context_segment_size()
+    small = replace(
+        source, source=replace(source.source, incremental=replace(source.source.incremental, batch_bytes=size))
+    )
+    whole.run(small.context())
+    for _ in range(3):
+        source.execute("SELECT pg_logical_emit_message(true, 'filler', 'x')")
+        source.execute("SELECT pg_switch_wal()")
+    seen: list[str] = []
+    record = whole.run(small.context(), on_step=lambda name, step: seen.append(name))
+    assert seen.count("receive") == 4
+    assert record.segments == 4
+    assert restart_lsn(source) == end_of_segments(record)
+
+
+def test_a_run_that_is_gone_on_with_stores_everything_once(source: WalSource) -> None:
+    ctx = source.context()
+    plan.run(ctx)
+    receive.run(ctx)
+    storing.run(ctx)
+    receive.run(ctx)
+    stored = storing.run(ctx)
+    advanced = advancing.run(ctx)
+    assert stored.already >= 1
+    assert advancing.run(ctx).before_lsn == advanced.hold_lsn
+    report = reporting.run(ctx)
+    assert reporting.run(ctx).record == report.record
+
+
+def test_two_runs_at_a_time_do_not_take_each_others_slot(source: WalSource) -> None:
+    assert source.source.incremental is not None
+    records: list[RunRecord] = []
+    threads = [threading.Thread(target=lambda: records.append(whole.run(source.context()))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(records) == 3
+    assert restart_lsn(source) == max(end_of_segments(record) for record in records)
+
+
+def test_a_run_waits_for_another_one_and_says_who_it_is(source: WalSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("include.backup.wal.lock.WAIT_SECONDS", 0.2)
+    held = source_lock(
+        (session := connect(source.database)), f"{source.source.name}/wal", wait_seconds=0, on_wait=lambda text: None
+    )
+    with session, held, pytest.raises(SourceBusyError, match="another backup"):
+        whole.run(source.context())
+
+
+# --- what is refused ---------------------------------------------------------------------------------
+
+
+def test_a_role_without_replication_is_told_what_to_do(source: WalSource) -> None:
+    source.execute("ALTER ROLE pulse_backup NOREPLICATION")
+    try:
+        with pytest.raises(WalRefusedError, match="ALTER ROLE pulse_backup REPLICATION"):
+            whole.run(source.context())
+    finally:
+        source.execute("ALTER ROLE pulse_backup REPLICATION")
+
+
+def test_a_source_that_stops_sending_ends_the_run_in_time_and_loses_nothing(source: WalSource) -> None:
+    assert source.source.incremental is not None
+    limits = replace(source.source.incremental.timeouts, receive=timedelta(seconds=3))
+    policy = replace(source.source, incremental=replace(source.source.incremental, timeouts=limits))
+    whole.run(source.context())
+    before = restart_lsn(source)
+    with TcpProxy("127.0.0.1", source.port) as proxy:
+        hurried = replace(source, source=policy)
+        ctx = hurried.context(database=replace(source.database, port=proxy.port))
+        plan.run(ctx)
+        slot = policy.incremental.run_slot  # type: ignore[union-attr]
+
+        def stop() -> None:
+            query = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'"
+            if eventually(lambda: source.one(query) == 1, 60):
+                proxy.fault = Fault(blackhole=True)
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        with pytest.raises((WalTimeoutError, Exception)) as failed:
+            receive.run(ctx)
+        thread.join()
+    assert failed.value is not None
+    assert restart_lsn(source) == before
+    whole.run(source.context())
+    assert restart_lsn(source) > before
+
+
+def test_other_content_under_a_segments_name_is_never_overwritten(source: WalSource) -> None:
+    ctx = source.context()
+    plan.run(ctx)
+    received = receive.run(ctx)
+    segment = Segment.parse(received.segments[-1], size=source.context_segment_size())
+    key = source.keys.segment(segment)
+    ctx.store.s3.put_object(
+        Bucket=ctx.store.bucket, Key=key, Body=b"from another server", Metadata={"sha256": "0" * 64}
+    )
+    before = restart_lsn(source)
+    try:
+        with pytest.raises(WalDiffersError, match="Two servers write the same timeline"):
+            storing.run(ctx)
+        assert restart_lsn(source) == before
+    finally:
+        ctx.store.s3.delete_object(Bucket=ctx.store.bucket, Key=key)
+
+
+def test_a_damaged_segment_is_not_stored(source: WalSource) -> None:
+    ctx = source.context()
+    plan.run(ctx)
+    received = receive.run(ctx)
+    path = ctx.staging.path / receive.FOLDER / received.segments[-1]
+    content = bytearray(path.read_bytes())
+    content[8192:16384] = bytes(8192)
+    path.write_bytes(content)
+    segment = Segment.parse(path.name, size=len(content))
+    with pytest.raises(WalDiffersError, match="what is no page of it"):
+        check_segment(path, segment, system_identifier=source.system_identifier)
+
+
+# --- what breaks -------------------------------------------------------------------------------------
+
+
+def test_a_dropped_slot_is_noticed_and_a_new_chain_begins(source: WalSource) -> None:
+    first = whole.run(source.context())
+    source.execute(f"SELECT pg_drop_replication_slot('{first.hold_slot}')")
+    source.execute("SELECT pg_logical_emit_message(true, 'filler', 'x')")
+    source.execute("SELECT pg_switch_wal()")
+    source.execute("CHECKPOINT")
+    with pytest.raises(WalBrokenError, match=r"slot .* was gone.*is neither stored nor kept"):
+        whole.run(source.context())
+    record = newest_record(source.context().store, source.source.name)
+    assert record is not None
+    assert record.state is State.BROKEN
+    assert parse_lsn(record.chain_start) > end_of_segments(first)
+    assert record.base_wanted
+    after = whole.run(source.context())
+    assert after.state is State.NO_BASE
+    assert after.chain_start == record.chain_start
+
+
+def test_the_protocol_broken_on_purpose_turns_everything_red(source: WalSource) -> None:
+    """Advance before upload, then lose staging: what the strategy's script does at each run."""
+    whole.run(source.context())
+    base = source.base_backup(f"{source.source.name}-wrong")
+    source.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1 FROM events")
+    acknowledged = rows_of(source, source.server)
+    ctx = source.context()
+    plan.run(ctx)
+    received = receive.run(ctx)
+    with source.session() as session:
+        policy = source.source.incremental
+        assert policy is not None
+        session.execute("SELECT pg_replication_slot_advance(%s, %s)", (policy.hold_slot, received.end_lsn))
+    shutil.rmtree(ctx.staging.path)
+    source.execute("CHECKPOINT")
+    with pytest.raises(WalBrokenError, match="is neither stored nor kept by the source"):
+        whole.run(source.context())
+    size = source.context_segment_size()
+    missing = [gap.first.name for gap in read_chain(ctx.store, source.keys, size=size).gaps()]
+    assert received.segments[0] in missing
+    source.fetch(base)
+    with source.recovered(base) as copy:
+        assert rows_of(source, copy) < acknowledged
+
+
+def test_a_killed_run_that_had_noticed_a_gap_does_not_hide_it(source: WalSource) -> None:
+    first = whole.run(source.context())
+    source.execute(f"SELECT pg_drop_replication_slot('{first.hold_slot}')")
+    source.execute("SELECT pg_logical_emit_message(true, 'filler', 'x')")
+    source.execute("SELECT pg_switch_wal()")
+    source.execute("CHECKPOINT")
+    ctx = source.context()
+    plan.run(ctx)
+    receive.run(ctx)
+    storing.run(ctx)
+    advancing.run(ctx)
+    with pytest.raises(WalBrokenError, match="is neither stored nor kept by the source"):
+        whole.run(source.context())
+
+
+def test_a_run_after_one_that_died_before_its_record_sees_no_gap(source: WalSource) -> None:
+    whole.run(source.context())
+    ctx = source.context()
+    plan.run(ctx)
+    receive.run(ctx)
+    storing.run(ctx)
+    advancing.run(ctx)
+    shutil.rmtree(ctx.staging.path)
+    assert whole.run(source.context()).broken == ()
+
+
+def test_a_slot_that_the_server_gave_up_is_noticed(stack: Stack, state_dir: Path, policy_source: SourcePolicy) -> None:
+    settings = {"max_slot_wal_keep_size": "1MB", "min_wal_size": "32MB", "max_wal_size": "32MB"}
+    policy = policy_of(policy_source, "lost")
+    with wal_source(
+        state_dir / "wal-lost", major=17, source=policy, store=stack.store_connection(), settings=settings
+    ) as source:
+        first = whole.run(source.context())
+        assert any("max_slot_wal_keep_size is 1 MiB" in text for text in first.warnings)
+        for _ in range(6):
+            source.execute("SELECT pg_logical_emit_message(true, 'filler', 'x')")
+            source.execute("SELECT pg_switch_wal()")
+            source.execute("CHECKPOINT")
+        with connect(source.database) as session:
+            slot = read_slot(session, "lost_hold")
+        assert slot is not None
+        assert slot.lost
+        with pytest.raises(WalBrokenError, match=r"was lost.*is neither stored nor kept"):
+            whole.run(source.context())
+        source.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        source.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '-1'")
+        source.execute("SELECT pg_reload_conf()")
+        assert eventually(lambda: source.one("SHOW max_slot_wal_keep_size") == "-1")
+        unset = whole.run(source.context())
+        assert any("max_slot_wal_keep_size is not set" in text for text in unset.warnings)
+
+
+def test_another_cluster_under_the_same_name_is_noticed(source: WalSource, stack: Stack, state_dir: Path) -> None:
+    whole.run(source.context())
+    with wal_source(
+        state_dir / f"wal-other-{source.source.name}", major=17, source=source.source, store=stack.store_connection()
+    ) as other:
+        with pytest.raises(WalBrokenError, match="the source is another cluster now"):
+            whole.run(other.context())
+        record = newest_record(other.context().store, source.source.name)
+        assert record is not None
+        assert record.system_identifier == other.system_identifier
+        assert whole.run(other.context()).broken == ()
+
+
+def test_a_promoted_standby_is_noticed_and_its_timeline_followed(source: WalSource) -> None:
+    first = whole.run(source.context())
+    base = source.base_backup(f"{source.source.name}-before")
+    copy = source.base_backup(f"{source.source.name}-standby")
+    source.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1 FROM events")
+    second = whole.run(source.context())
+    source.fetch(copy)
+    with source.recovered(copy) as promoted:
+        failed_over = replace(source, server=promoted, port=promoted.spec.port)
+        database = replace(source.database, host=str(promoted.spec.socket_dir), port=promoted.spec.port)
+        with failed_over.session() as session:
+            session.execute("INSERT INTO events SELECT max(id) + 1 FROM events")
+        acknowledged = rows_of(source, promoted)
+        with pytest.raises(WalBrokenError, match="on timeline 2 instead of 1: a standby was promoted"):
+            whole.run(failed_over.context(database=database))
+        record = newest_record(source.context().store, source.source.name)
+        assert record is not None
+        assert (record.timeline, record.state) == (2, State.BROKEN)
+        assert 2 in read_chain(source.context().store, source.keys, size=first.segment_size).histories
+        again = whole.run(failed_over.context(database=database))
+        assert again.broken == ()
+    if any("is neither stored nor kept" in text for text in record.broken):
+        pytest.fail(f"WAL between the failover and {format_lsn(parse_lsn(second.end_lsn))} is missing: {record.broken}")
+    source.fetch(base)
+    with source.recovered(base) as recovered:
+        assert rows_of(source, recovered) == acknowledged
