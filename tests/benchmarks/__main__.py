@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from include.backup.cli.output import columns, size_text
+from include.backup.cli.output import columns
 from include.backup.errors import BackupError
+from include.backup.restore.progress import size_text
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.machine import QUIET
 from tests.benchmarks.rounds import Rounds

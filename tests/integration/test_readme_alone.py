@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -86,7 +86,7 @@ def rows(parameters: Mapping[str, str], password: str, dbname: str) -> dict[str,
 
 
 @pytest.fixture(scope="module")
-def clean_server(stack: Stack) -> ScratchServer:
+def clean_server(stack: Stack) -> Iterator[ScratchServer]:
     with ScratchServer(root=stack.layout.scratch, tools=tools_of(17), runner=Runner(log=LOG), log=LOG) as server:
         yield server
 

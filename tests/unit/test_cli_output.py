@@ -134,8 +134,11 @@ def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
         progress.phase("loading", 1000, "rows")
         for done, moment in ((100, 105.0), (500, 110.0), (600, 111.0), (900, 120.5)):
             now[0] = moment
-            progress.at(done)
-    assert stderr.getvalue() == "loading: 500 of 1000 rows (50 %)\nloading: 900 of 1000 rows (90 %)\n"
+            progress.at(done, done * 1000)
+    assert stderr.getvalue().splitlines() == [
+        "loading: 500 of 1000 rows (50 %), 500.0 kB, about 10 s left",
+        "loading: 900 of 1000 rows (90 %), 900.0 kB, about 2 s left",
+    ]
 
 
 def test_quiet_shows_no_progress() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from include.backup.cli.output import columns, size_text
+from include.backup.cli.output import columns
 from include.backup.cli.session import Session
 from include.backup.inventory import StoredBackup, list_backups
+from include.backup.restore.progress import size_text
 
 _HEADER = ("backup", "stored (UTC)", "size", "objects", "proof", "note")
 

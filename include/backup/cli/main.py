@@ -68,7 +68,8 @@ def _run(arguments: Namespace, environ: Mapping[str, str], output: Output) -> in
     session = Session(arguments, environ, output)
     try:
         with _ended_by_signals(session.runner):
-            code: int = importlib.import_module(f"include.backup.cli.{arguments.command}").run(session)
+            module = arguments.command.replace("-", "_")
+            code: int = importlib.import_module(f"include.backup.cli.{module}").run(session)
             return code
     except Interrupted as interrupt:
         error = EndedError(interrupt.number)

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from include.backup.errors import BackupError
+from include.backup.restore.progress import how_far
+from include.backup.restore.progress import size_text as size_text
 
 FORMAT_VERSION = 1
 LOGGER = "include"
@@ -136,8 +138,8 @@ class Phases:
     def phase(self, name: str, total: int, unit: str) -> None:
         """Begin a phase of ``total`` bytes, rows or steps."""
 
-    def at(self, done: int) -> None:
-        """Say how much of the phase is done."""
+    def at(self, done: int, size: int = 0) -> None:
+        """Say how much of the phase is done, and how many bytes that were."""
 
 
 class BarPhases(Phases):
@@ -148,17 +150,20 @@ class BarPhases(Phases):
         self._task: TaskID | None = None
         self._total = 0
         self._unit = ""
+        self._began = 0.0
 
     def phase(self, name: str, total: int, unit: str) -> None:
+        self._began = time.monotonic()
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._total, self._unit = total, unit
         self._task = self._bar.add_task(name, total=max(total, 1), text="")
         self.at(0)
 
-    def at(self, done: int) -> None:
+    def at(self, done: int, size: int = 0) -> None:
         if self._task is not None:
-            self._bar.update(self._task, completed=done, text=share(done, self._total, self._unit))
+            text = how_far(done, self._total, self._unit, size=size, seconds=time.monotonic() - self._began)
+            self._bar.update(self._task, completed=done, text=text)
 
 
 class LinePhases(Phases):
@@ -169,47 +174,22 @@ class LinePhases(Phases):
         self._lock = threading.Lock()
         self._name = self._unit = ""
         self._total = 0
-        self._next = 0.0
+        self._began = self._next = 0.0
 
     def phase(self, name: str, total: int, unit: str) -> None:
         with self._lock:
             self._name, self._total, self._unit = name, total, unit
-            self._next = time.monotonic() + PLAIN_SECONDS
+            self._began = time.monotonic()
+            self._next = self._began + PLAIN_SECONDS
 
-    def at(self, done: int) -> None:
+    def at(self, done: int, size: int = 0) -> None:
         with self._lock:
-            if time.monotonic() < self._next:
+            now = time.monotonic()
+            if now < self._next:
                 return
-            self._next = time.monotonic() + PLAIN_SECONDS
-            self._output.message(f"{self._name}: {share(done, self._total, self._unit)}")
-
-
-def share(done: int, total: int, unit: str) -> str:
-    """Return how much is done.
-
-    >>> share(250, 1000, "rows"), share(5_000_000, 20_000_000, "bytes")
-    ('250 of 1000 rows (25 %)', '5.0 MB of 20.0 MB (25 %)')
-    """
-    percent = 100 * min(done, total) // total if total else 100
-    if unit == "bytes":
-        return f"{size_text(done)} of {size_text(total)} ({percent} %)"
-    return f"{done} of {total} {unit} ({percent} %)"
-
-
-def size_text(size: int | None) -> str:
-    """Return bytes as people read them, in powers of 1000.
-
-    >>> size_text(1234), size_text(987_654_321), size_text(None)
-    ('1.2 kB', '987.7 MB', '-')
-    """
-    if size is None:
-        return "-"
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+            self._next = now + PLAIN_SECONDS
+            text = how_far(done, self._total, self._unit, size=size, seconds=now - self._began)
+            self._output.message(f"{self._name}: {text}")
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
+from include.backup.cli import restore_table_arguments
 from include.backup.errors import ParameterError
 
 DESCRIPTION = "Take, list, verify and restore backups without Airflow."
@@ -17,6 +18,7 @@ examples:
   python -m include.backup verify pulse_messages latest --restore-test
   python -m include.backup restore pulse_messages latest-proven --to-database pulse_restored --create --dry-run
   python -m include.backup wal pulse_messages
+  python -m include.backup restore-table pulse_messages latest-proven --table public.messages --mode replace --dry-run
 
 connections:
   The policy names a connection for each source and its store. Each is taken from the environment variable
@@ -98,6 +100,7 @@ def make_parser() -> Parser:
     _show(commands)
     _verify(commands)
     _restore(commands)
+    _restore_table(commands)
     _quarantine(commands)
     _evidence(commands)
     _hold(commands)
@@ -280,6 +283,18 @@ def _wal(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument("--dry-run", action="store_true", help="with --drop-slots: only look which slots there are")
     command.add_argument("--yes", action="store_true", help="with --drop-slots: remove them")
+
+
+def _restore_table(commands: argparse._SubParsersAction[Parser]) -> None:
+    text = "restore tables beside what is there, or merge them into it"
+    command = _command(commands, "restore-table", text, restore_table_arguments.EPILOG)
+    _backup(command)
+    restore_table_arguments.add_to(command)
+    command.add_argument(
+        "--lock-timeout", type=_seconds, default=30, metavar="SECONDS", help="wait so long for the tables; default: 30"
+    )
+    command.add_argument("--jobs", type=_positive, metavar="N", help="sessions that load; default: the processors")
+    _server(command)
 
 
 def _positive(text: str) -> int:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from include.backup.cli.output import columns, size_text
+from include.backup.cli.output import columns
 from include.backup.cli.session import Session
 from include.backup.inventory import Standing, standing_of
 from include.backup.manifest import Manifest
 from include.backup.proof.record import Proof
+from include.backup.restore.progress import size_text
 
 SHOWN_TABLES = 20
 

@@ -140,6 +140,21 @@ def pg_restore_command(
     )
 
 
+def pg_restore_script_command(tools: PostgresTools, *, dump: Path, use_list: Path, target: Path) -> Command:
+    """Return the writing of some entries as SQL text; no server is asked."""
+    return Command(
+        argv=(
+            tools.path("pg_restore"),
+            "--no-owner",
+            "--no-privileges",
+            "--no-tablespaces",
+            f"--use-list={use_list}",
+            f"--file={target}",
+            str(dump),
+        )
+    )
+
+
 def psql_copy_command(
     tools: PostgresTools, endpoint: Endpoint, *, statement: str, settings: Mapping[str, str], encoding: str
 ) -> Command:

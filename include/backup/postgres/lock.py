@@ -35,8 +35,8 @@ def source_lock(
     Raises SourceBusyError, naming who holds it, when it is not free within ``wait_seconds``.
     """
     key = lock_key(source)
-    if not _try_lock(connection, key):
-        holder = _holder(connection, key)
+    if not try_lock(connection, key):
+        holder = lock_holder(connection, key)
         if wait_seconds <= 0 or not _wait_for(connection, key, wait_seconds, on_wait, holder):
             raise SourceBusyError(f"another backup of {source} is running ({holder}); wait for it to end and retry")
     try:
@@ -46,7 +46,8 @@ def source_lock(
             connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
 
 
-def _try_lock(connection: psycopg.Connection[dict[str, Any]], key: int) -> bool:
+def try_lock(connection: psycopg.Connection[dict[str, Any]], key: int) -> bool:
+    """Take an advisory lock of the session if it is free."""
     row = connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (key,)).fetchone()
     return bool(row and row["got"])
 
@@ -68,7 +69,8 @@ def _wait_for(
     return True
 
 
-def _holder(connection: psycopg.Connection[dict[str, Any]], key: int) -> str:
+def lock_holder(connection: psycopg.Connection[dict[str, Any]], key: int) -> str:
+    """Return who holds an advisory lock, for a person."""
     row = connection.execute(
         "SELECT a.pid, a.application_name, a.backend_start FROM pg_catalog.pg_locks l"
         " JOIN pg_catalog.pg_stat_activity a USING (pid)"

@@ -51,7 +51,7 @@ def multiset_digest(chunks: Iterable[bytes]) -> MultisetDigest:
     >>> multiset_digest([b"a\\na\\n"]) == multiset_digest([b"b\\nb\\n"])
     False
     """
-    lines = _Lines()
+    lines = LineDigest()
     for chunk in chunks:
         lines.add(chunk)
     return lines.result()
@@ -59,7 +59,7 @@ def multiset_digest(chunks: Iterable[bytes]) -> MultisetDigest:
 
 def both_digests(chunks: Iterable[bytes]) -> tuple[StreamDigest, MultisetDigest]:
     """Hash a COPY stream both ways in one reading."""
-    stream, lines = _Stream(), _Lines()
+    stream, lines = _Stream(), LineDigest()
     for chunk in chunks:
         stream.add(chunk)
         lines.add(chunk)
@@ -79,7 +79,7 @@ class _Stream:
         return StreamDigest(self._rows, self._digest.hexdigest())
 
 
-class _Lines:
+class LineDigest:
     """Hashes lines as they come; one that spans chunks is never held whole, as a row may have a gigabyte."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ become one; ``makers`` says what is left for the superuser.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,37 @@ class ScratchLoader:
             return self._load(manifest, toc, globals_sql, log=log)
         except psycopg.Error as error:
             raise RestoreError(f"the archive does not restore: {error.diag.message_primary or error}") from None
+
+    def make_objects(self, manifest: Manifest, toc: Toc, *, after: Collection[int]) -> Gaps:
+        """Make all objects that come before the rows, and of those after them only ``after``; no rows, no grants.
+
+        Roles are names only. Raises RestoreError with PostgreSQL's own words.
+        """
+        database = manifest.dump.server.database
+        gaps = find_gaps(toc, available_extensions=self._available_extensions())
+        entries = [entry for entry in toc.entries if entry.dump_id not in gaps.skipped]
+        try:
+            names = {*manifest.dump.roles, *(entry.owner for entry in toc.entries if entry.owner)}
+            self._admin_statements(
+                MAINTENANCE_DATABASE,
+                (
+                    sql.SQL("CREATE ROLE {}").format(sql.Identifier(name))
+                    for name in sorted(names)
+                    if not name.startswith("pg_")
+                ),
+            )
+            self._make_database(manifest, toc)
+            makers = assign_makers(entries, self._limits())
+            self._membership("GRANT {} TO {}")
+            for by_superuser, run in makers.objects:
+                if not by_superuser:
+                    self._open_schemas(database)
+                self._restore(database, run, "--no-tablespaces", loader=not by_superuser)
+            wanted = [entry for entry in makers.indexes if entry.dump_id in after]
+            self._restore(database, wanted, "--no-tablespaces", "--no-owner", loader=True)
+        except psycopg.Error as error:
+            raise RestoreError(f"the archive's objects cannot be made: {error.diag.message_primary or error}") from None
+        return gaps
 
     def _load(self, manifest: Manifest, toc: Toc, globals_sql: Path, *, log: Callable[[str], None]) -> Loaded:
         database = manifest.dump.server.database

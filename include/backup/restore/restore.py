@@ -34,7 +34,7 @@ from include.backup.quarantine.kinds import Kind
 from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
 from include.backup.restore.progress import Counter, Progress
-from include.backup.restore.tables import TableLoader
+from include.backup.restore.tables import TableLoader, archive_tasks
 from include.backup.restore.target import shown
 from include.backup.restore.work_folder import work_folder
 
@@ -206,9 +206,9 @@ class _Restore:
         self.progress.phase("loading", manifest.rows, "rows")
         tables = TableLoader(
             reader=self._reader(),
-            target=self.plan.request.target,
+            endpoint=self.plan.request.target.endpoint,
             manifest=manifest,
-            toc=self.plan.toc,
+            tasks=archive_tasks(manifest, self.plan.toc, self.plan.request.target.endpoint),
             jobs=self.plan.request.jobs,
             counter=Counter(self.progress),
         )

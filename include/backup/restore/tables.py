@@ -1,7 +1,8 @@
 """Load table data straight from the store: each member is read, checked and copied at once, none lies on disk.
 
-A table is loaded in one transaction that ends only after its member's hash was found right, so that damaged
-rows are never there. pg_restore would need every member as a file first.
+A table is there only when its member's end, hash and number of rows were found right, so that damaged rows are
+never seen. pg_restore would need every member as a file first, and splits no table: here one that is larger than
+its share of the work goes through several streams (streams.py), all others through one each.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import psycopg
 
 from include.backup.archive.members import uncompressed, without_trailer
-from include.backup.archive.reader import ArchiveReader
 from include.backup.errors import MemberHashError, RestoreError
 from include.backup.manifest import Manifest, Member, TableData
-from include.backup.postgres.session import OUTPUT_SETTINGS, connect
+from include.backup.postgres.session import OUTPUT_SETTINGS, Endpoint, connect
 from include.backup.postgres.toc import Toc, parse_copy
+from include.backup.proof.digest import LineDigest, MultisetDigest
 from include.backup.proof.masking import without_row
 from include.backup.restore.progress import Counter
-from include.backup.restore.target import Target
+from include.backup.restore.streams import AbandonedError, Stream, share_out
 
+# Below that the start of more sessions costs more than it saves.
+SPLIT_BYTES = 32 << 20
 SMALL_BYTES = 1 << 20
 RUN_BYTES = 8 << 20
 _PLAIN_TABLES = (
@@ -38,33 +41,63 @@ class _GivenUpError(Exception):
     """Raised in a thread whose work nobody wants any more."""
 
 
+class StoredMembers(Protocol):
+    """Where members are read from, as stored."""
+
+    def stored_run(self, members: Sequence[Member]) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        """Yield members that follow each other with their bytes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableTask:
-    """One table; ``freeze`` says that this restore made it, so that it may be emptied first."""
+    """One table. ``freeze`` says that this restore made it, so that it may be emptied first; ``relation``, quoted,
+    is where the rows go if not where they came from.
+    """
 
     member: Member
     table: TableData
     freeze: bool
+    relation: str | None = None
 
-    def statement(self) -> bytes:
-        target = parse_copy(self.table.copy_statement)
-        options = " WITH (FREEZE)" if self.freeze else ""
-        return f"COPY {target.relation} {target.columns}FROM STDIN{options}".encode()
+    @property
+    def target(self) -> str:
+        return self.relation or parse_copy(self.table.copy_statement).relation
+
+    def statement(self, *, freeze: bool) -> bytes:
+        options = " WITH (FREEZE)" if freeze else ""
+        columns = parse_copy(self.table.copy_statement).columns
+        return f"COPY {self.target} {columns}FROM STDIN{options}".encode()
 
     def truncation(self) -> bytes:
-        return f"TRUNCATE TABLE ONLY {_relation(self.table)}".encode()
+        return f"TRUNCATE TABLE ONLY {self.target}".encode()
+
+
+def archive_tasks(manifest: Manifest, toc: Toc, endpoint: Endpoint) -> tuple[TableTask, ...]:
+    """Return all table data of an archive, for a database in which its objects are there."""
+    made = {entry.dump_id for entry in toc.entries if entry.desc == "TABLE"}
+    own = {entry.dump_id for entry in toc.table_data if made & set(entry.dependencies)}
+    with connect(endpoint, settings={}) as session:
+        plain = {str(row["name"]) for row in session.execute(_PLAIN_TABLES).fetchall()}
+    tasks = (
+        TableTask(member=member, table=member.table_data, freeze=member.table_data.dump_id in own)
+        for member in manifest.members
+        if member.table_data is not None
+    )
+    return tuple(task if task.target in plain else replace(task, freeze=False) for task in tasks)
 
 
 @dataclass(slots=True, kw_only=True)
 class TableLoader:
-    """Loads all table data of an archive into objects that are there and empty, several tables at once."""
+    """Loads table data into objects that are there and empty, several tables at once."""
 
-    reader: ArchiveReader
-    target: Target
+    reader: StoredMembers
+    endpoint: Endpoint
     manifest: Manifest
-    toc: Toc
+    tasks: Sequence[TableTask]
     jobs: int
     counter: Counter
+    # What the archive holds of each member's lines, whatever their order, where somebody wants to know.
+    digests: dict[str, MultisetDigest] | None = None
     _sessions: list[psycopg.Connection[dict[str, Any]]] = field(default_factory=list)
     _local: threading.local = field(default_factory=threading.local)
     _given_up: threading.Event = field(default_factory=threading.Event)
@@ -76,44 +109,36 @@ class TableLoader:
         Leaving the block early stops the loading.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="tables") as outer:
-            future = outer.submit(self._all)
+            future = outer.submit(self.load)
             try:
                 yield future
             finally:
                 if not future.done():
                     self._stop()
 
-    def _all(self) -> None:
+    def load(self) -> None:
+        """Load everything: what is split first, one after the other, then the rest side by side."""
         try:
-            with ThreadPoolExecutor(self.jobs, thread_name_prefix="table") as pool:
-                futures = [pool.submit(self._run, run) for run in side_by_side(self._tasks())]
-                done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-                if waiting:
-                    self._stop()
-            _raise_first(future.exception() for future in (*done, *waiting))
+            split, others = to_be_split(self.tasks, self.jobs)
+            for task in split:
+                self._split(task)
+            self._side_by_side(others)
         finally:
             for session in self._sessions:
                 session.close()
+
+    def _side_by_side(self, tasks: Sequence[TableTask]) -> None:
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="table") as pool:
+            futures = [pool.submit(self._run, run) for run in side_by_side(tasks)]
+            done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
+            if waiting:
+                self._stop()
+        _raise_first(future.exception() for future in (*done, *waiting))
 
     def _stop(self) -> None:
         self._given_up.set()
         for session in list(self._sessions):
             session.cancel_safe(timeout=5.0)
-
-    def _tasks(self) -> list[TableTask]:
-        made = {entry.dump_id for entry in self.toc.entries if entry.desc == "TABLE"}
-        own = {entry.dump_id for entry in self.toc.table_data if made & set(entry.dependencies)}
-        with connect(self.target.endpoint, settings={}) as session:
-            plain = {str(row["name"]) for row in session.execute(_PLAIN_TABLES).fetchall()}
-        return [
-            TableTask(
-                member=member,
-                table=member.table_data,
-                freeze=member.table_data.dump_id in own and _relation(member.table_data) in plain,
-            )
-            for member in self.manifest.members
-            if member.table_data is not None
-        ]
 
     def _run(self, tasks: Sequence[TableTask]) -> None:
         """Load tables that lie side by side in the archive."""
@@ -122,64 +147,121 @@ class TableLoader:
             self._one(by_name[member.name], stored)
 
     def _one(self, task: TableTask, stored: Iterator[bytes]) -> None:
+        """Load a table in one transaction. What this restore made is emptied in the same one: then its rows can be
+        written as frozen, which spares every later reader a write.
+        """
         session = self._session()
-        name = f"{task.table.schema}.{task.table.table}"
+        with self._named(task), session.transaction():
+            if task.freeze:
+                session.execute(task.truncation())
+            cursor = session.cursor()
+            with cursor.copy(task.statement(freeze=task.freeze)) as copy:
+                for chunk in self._content(task, stored):
+                    copy.write(chunk)
+            self._check_rows(task, cursor.rowcount)
+
+    def _split(self, task: TableTask) -> None:
+        """Load one table through as many streams as there are jobs."""
+        statement = task.statement(freeze=False)
+        ((_, stored),) = self.reader.stored_run([task.member])
+        with self._named(task):
+            streams = [Stream(self._open(), statement) for _ in range(self.jobs)]
+            try:
+                share_out(self._content(task, stored), streams)
+                self._check_rows(task, sum(stream.copied() for stream in streams))
+                for stream in streams:
+                    stream.commit()
+            finally:
+                for stream in streams:
+                    stream.abandon()
+
+    def _content(self, task: TableTask, stored: Iterator[bytes]) -> Iterator[bytes]:
+        digest = LineDigest() if self.digests is not None else None
+        for chunk in checked_lines(self._passing(stored), task.member, backup_id=self.manifest.backup_id):
+            yield chunk
+            if digest is not None:
+                digest.add(chunk)
+            self.counter.add(chunk.count(b"\n"), len(chunk))
+        if digest is not None and self.digests is not None:
+            self.digests[task.member.name] = digest.result()
+
+    def _check_rows(self, task: TableTask, rows: int) -> None:
+        if rows != task.table.rows:
+            raise RestoreError(f"{_name(task)} took {rows} rows and the backup has {task.table.rows}; look why")
+
+    @contextmanager
+    def _named(self, task: TableTask) -> Iterator[None]:
+        """Say of what PostgreSQL refuses which table it is."""
         try:
-            with session.transaction():
-                rows = self._copy(session, task, stored)
-                if rows != task.table.rows:
-                    raise RestoreError(f"{name} took {rows} rows and the backup has {task.table.rows}; look why")
-        except psycopg.Error as error:
-            if self._given_up.is_set():
+            yield
+        except (psycopg.Error, AbandonedError) as error:
+            if self._given_up.is_set() or isinstance(error, AbandonedError):
                 raise _GivenUpError from error
             # Only the message: details and context hold rows.
             said = without_row(error.diag.message_primary or " ".join(str(error).split()))
-            raise RestoreError(f"{self.manifest.backup_id} does not restore: {name}: {said}") from None
+            raise RestoreError(f"{self.manifest.backup_id} does not restore: {_name(task)}: {said}") from None
 
-    def _copy(self, session: psycopg.Connection[dict[str, Any]], task: TableTask, stored: Iterator[bytes]) -> int:
-        """Copy one member. A table that this restore made is emptied in the same transaction: then its rows can
-        be written as frozen, which spares every later reader a write.
-        """
-        digest = hashlib.sha256()
-        content = uncompressed(self._passing(stored, digest), task.member.compression, name=task.member.name)
-        if task.freeze:
-            session.execute(task.truncation())
-        cursor = session.cursor()
-        with cursor.copy(task.statement()) as copy:
-            for chunk in without_trailer(content, name=task.member.name):
-                copy.write(chunk)
-                self.counter.add(chunk.count(b"\n"))
-            if digest.hexdigest() != task.member.stored_sha256:
-                raise MemberHashError(
-                    f"member {task.member.name} of {self.manifest.backup_id} is damaged: its SHA-256 is "
-                    f"{digest.hexdigest()}, the manifest says {task.member.stored_sha256}; use another backup"
-                )
-        return cursor.rowcount
-
-    def _passing(self, stored: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    def _passing(self, stored: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in stored:
             if self._given_up.is_set():
                 raise _GivenUpError
-            digest.update(chunk)
             yield chunk
 
     def _session(self) -> psycopg.Connection[dict[str, Any]]:
-        """Return this thread's session, set as pg_restore sets its own and as the dump was written."""
+        """Return this thread's session."""
         session: psycopg.Connection[dict[str, Any]] | None = getattr(self._local, "session", None)
         if session is None:
-            session = connect(
-                self.target.endpoint,
-                settings={
-                    **OUTPUT_SETTINGS,
-                    **self.manifest.dump.session,
-                    "xmloption": "content",
-                    "synchronous_commit": "off",
-                },
-                client_encoding=self.manifest.dump.server.encoding,
-            )
-            self._local.session = session
-            self._sessions.append(session)
+            session = self._local.session = self._open()
         return session
+
+    def _open(self) -> psycopg.Connection[dict[str, Any]]:
+        """Open a session, set as pg_restore sets its own and as the dump was written."""
+        session = connect(
+            self.endpoint,
+            settings=loading_settings(self.manifest),
+            client_encoding=self.manifest.dump.server.encoding,
+        )
+        self._sessions.append(session)
+        return session
+
+
+def checked_lines(stored: Iterator[bytes], member: Member, *, backup_id: str) -> Iterator[bytes]:
+    """Yield a member's lines; raises, at the end at the latest, when they are not those that were stored."""
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for chunk in stored:
+            digest.update(chunk)
+            yield chunk
+
+    content = uncompressed(hashed(), member.compression, name=member.name)
+    yield from without_trailer(content, name=member.name)
+    if digest.hexdigest() != member.stored_sha256:
+        raise MemberHashError(
+            f"member {member.name} of {backup_id} is damaged: its SHA-256 is {digest.hexdigest()}, "
+            f"the manifest says {member.stored_sha256}; use another backup"
+        )
+
+
+def loading_settings(manifest: Manifest) -> dict[str, str]:
+    """Return the settings of a session into which a dump's rows are copied."""
+    return {**OUTPUT_SETTINGS, **manifest.dump.session, "xmloption": "content", "synchronous_commit": "off"}
+
+
+def to_be_split(tasks: Sequence[TableTask], jobs: int) -> tuple[tuple[TableTask, ...], tuple[TableTask, ...]]:
+    """Return the tables that one stream each would still load when all others are done, and the others.
+
+    Rows through one stream keep their order and are written as frozen, so that no more is split than has to be.
+    """
+    largest_first = sorted(tasks, key=lambda task: -task.member.length)
+    left = sum(task.member.length for task in tasks)
+    split: list[TableTask] = []
+    for task in largest_first:
+        if jobs < 2 or task.member.length < SPLIT_BYTES or task.member.length * jobs <= left:
+            break
+        split.append(task)
+        left -= task.member.length
+    return tuple(split), tuple(largest_first[len(split) :])
 
 
 def side_by_side(tasks: Sequence[TableTask]) -> list[list[TableTask]]:
@@ -204,8 +286,8 @@ def _fits(run: Sequence[TableTask], task: TableTask) -> bool:
     )
 
 
-def _relation(table: TableData) -> str:
-    return parse_copy(table.copy_statement).relation
+def _name(task: TableTask) -> str:
+    return f"{task.table.schema}.{task.table.table}"
 
 
 def _raise_first(errors: Iterable[BaseException | None]) -> None:

@@ -1,0 +1,91 @@
+"""restore-table: tables out of an archive, previewed, confirmed, compared."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+
+from include.backup.chain import user_name
+from include.backup.cli.restore import target_connection
+from include.backup.cli.session import Session
+from include.backup.errors import ParameterError
+from include.backup.inventory import standing_of
+from include.backup.manifest import fingerprint
+from include.backup.restore.restore import default_jobs
+from include.backup.restore.target import Target
+from include.backup.steps.context import utc_now
+from include.backup.table_restore.changes import listed, logged, write_csv
+from include.backup.table_restore.plan import TablesRequest, plan_tables
+from include.backup.table_restore.preview import Mode, TablesPreview
+from include.backup.table_restore.work import TablesReport, TablesRestore
+
+
+def run(session: Session) -> int:
+    """Restore tables, or print only what would be done."""
+    arguments = session.arguments
+    request = _request(session)
+    plan = plan_tables(request, runner=session.runner, log=session.log)
+    with ExitStack() as stack:
+        with session.output.progress() as progress:
+            work = TablesRestore(
+                plan, runner=session.runner, log=session.log, progress=progress, holder=f"command line of {user_name()}"
+            )
+            stack.enter_context(work)
+            preview = work.preview()
+        session.output.preview(preview.lines())
+        for line in logged(work.staged):
+            session.output.message(line)
+        if arguments.csv is not None:
+            write_csv(arguments.csv, listed(work.staged))
+        report = None if arguments.dry_run else _carry_out(session, work, preview)
+    document = {
+        "dry_run": report is None,
+        "preview": preview.to_dict(),
+        "report": None if report is None else report.to_dict(),
+    }
+    session.output.result("restore-table", document, [] if report is None else [report.line()])
+    return 0
+
+
+def _carry_out(session: Session, work: TablesRestore, preview: TablesPreview) -> TablesReport:
+    arguments = session.arguments
+    if not list(preview.refusals()) and not arguments.yes:
+        _confirm(preview)
+    with session.output.progress() as progress:
+        return work.carry_out(preview, work_root=arguments.work_dir or session.staging_root, progress=progress)
+
+
+def _request(session: Session) -> TablesRequest:
+    arguments = session.arguments
+    source = session.source
+    default = source.connection if source.restore is None else source.restore.source_connection
+    connection = target_connection(session, default)
+    database = arguments.to_database or session.database(source.connection).dbname
+    backup_id = session.backup_id
+    manifest, content = session.catalog.read(backup_id)
+    return TablesRequest(
+        store=session.store,
+        manifest=manifest,
+        manifest_sha256=fingerprint(content),
+        standing=standing_of(content, session.catalog.proofs(backup_id)),
+        target=Target(replace(connection), database=database),
+        tables=tuple(arguments.tables),
+        mode=Mode(arguments.mode),
+        scratch_root=session.scratch_root,
+        now=utc_now(),
+        schema=arguments.schema,
+        unproven=arguments.unproven,
+        touches_children=arguments.touch_children,
+        lock_timeout_seconds=arguments.lock_timeout,
+        jobs=arguments.jobs or default_jobs(),
+    )
+
+
+def _confirm(preview: TablesPreview) -> None:
+    """Ask for the mode; raises ParameterError when nobody can be asked, or says something else."""
+    if not sys.stdin.isatty():
+        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
+    print(f"Type {preview.mode.value} to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != preview.mode.value:
+        raise ParameterError("that is not the mode; nothing was changed")

@@ -1,0 +1,199 @@
+"""What foreign keys would do: children that a merge touches or that stand in its way, and parents that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from include.backup.table_restore.catalog import ACTIONS, Reference, Session, read_references
+from include.backup.table_restore.names import TableName
+from include.backup.table_restore.sql_parts import Part, differ, matching, same_key
+from include.backup.table_restore.staged import Change, StagedTable, count_rows, scope_by
+
+# What is done to a child when its parent goes; the other two actions refuse.
+TOUCHING = frozenset("cnd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """Rows of a child that hang on rows that a merge would delete or change, and what would happen to them."""
+
+    table: str
+    constraint: str
+    action: str
+    rows: int
+    refuses: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphans:
+    """Rows of the archive whose parents would not be there."""
+
+    table: str
+    constraint: str
+    parent: str
+    rows: int
+
+
+class Bonds:
+    """The foreign keys around some staged tables."""
+
+    def __init__(self, session: Session, staged: Sequence[StagedTable]) -> None:
+        self._session = session
+        self._staged = {table.relation.oid: table for table in staged}
+        self._known: dict[int, tuple[Reference, ...]] = {}
+
+    def order(self) -> list[StagedTable]:
+        """Return the tables with parents before children, as far as that can be."""
+        left, ordered = dict(self._staged), list[StagedTable]()
+        while left:
+            free = [oid for oid in left if not self._parents(oid) & (left.keys() - {oid})] or [next(iter(left))]
+            ordered.extend(left.pop(oid) for oid in free)
+        return ordered
+
+    def touched(self) -> Iterator[Touched]:
+        """Yield the children of rows that would be deleted, level by level, and of keys that would change."""
+        for staged in self._staged.values():
+            surplus = sql.SQL("EXISTS (SELECT FROM {} x WHERE {})").format(
+                staged.keys(Change.SURPLUS), same_key(staged.key, "p0", "x")
+            )
+            if staged.counts[Change.SURPLUS]:
+                yield from self._below(staged.relation.oid, surplus, depth=0, passed=frozenset())
+            if staged.counts[Change.CHANGED]:
+                yield from self._renamed(staged)
+
+    def orphans(self, *, keeps_present: bool) -> Iterator[Orphans]:
+        """Yield what of the archive would have no parent; ``keeps_present``: no parent is deleted."""
+        for staged in self._staged.values():
+            for reference in self._around(staged.relation.oid):
+                if reference.child == staged.relation.oid:
+                    count = self._without_parent(staged, reference, keeps_present=keeps_present)
+                    if count:
+                        yield Orphans(
+                            table=str(staged.table.name),
+                            constraint=reference.name,
+                            parent=str(reference.parent_name),
+                            rows=count,
+                        )
+
+    def children_to_lock(self) -> list[TableName]:
+        """Return the tables whose rows a deletion could touch: nobody may add one meanwhile."""
+        found: dict[int, TableName] = {}
+        todo = list(self._staged)
+        while todo:
+            oid = todo.pop()
+            for reference in self._around(oid):
+                new = reference.parent == oid and reference.child not in found and reference.child not in self._staged
+                if new and {reference.on_delete, reference.on_update} & TOUCHING:
+                    found[reference.child] = reference.child_name
+                    todo.append(reference.child)
+        return list(found.values())
+
+    def _around(self, oid: int) -> tuple[Reference, ...]:
+        if oid not in self._known:
+            self._known[oid] = read_references(self._session, [oid])
+        return self._known[oid]
+
+    def _parents(self, oid: int) -> set[int]:
+        return {reference.parent for reference in self._around(oid) if reference.child == oid}
+
+    def _below(self, oid: int, doomed: Part, *, depth: int, passed: frozenset[int]) -> Iterator[Touched]:
+        """Follow the foreign keys to a table whose rows ``p<depth>`` go where ``doomed`` holds."""
+        for reference in self._around(oid):
+            if reference.parent != oid or reference.oid in passed:
+                continue
+            parent, child = f"p{depth}", f"p{depth + 1}"
+            hangs = sql.SQL("EXISTS (SELECT FROM {} {} WHERE {} AND {})").format(
+                scope_by(reference.parent_name.schema, reference.parent_name.table, reference.parent_kind),
+                sql.Identifier(parent),
+                matching(
+                    reference.parent_columns,
+                    reference.operators,
+                    reference.child_columns,
+                    left=parent,
+                    right=child,
+                ),
+                doomed,
+            )
+            rows = self._count_children(reference, child, hangs)
+            if rows:
+                yield _touched(reference, reference.on_delete, "", rows)
+            if rows and reference.on_delete == "c":
+                yield from self._below(reference.child, hangs, depth=depth + 1, passed=passed | {reference.oid})
+
+    def _count_children(self, reference: Reference, child: str, hangs: Part) -> int:
+        """Count a child's rows, but for those that the merge itself deletes."""
+        own = self._staged.get(reference.child)
+        stays: Part = sql.SQL("true")
+        if own is not None:
+            stays = sql.SQL("NOT EXISTS (SELECT FROM {} y WHERE {})").format(
+                own.keys(Change.SURPLUS), same_key(own.key, child, "y")
+            )
+        query = sql.SQL("SELECT count(*) AS n FROM {} {} WHERE {} AND {}").format(
+            scope_by(reference.child_name.schema, reference.child_name.table, reference.child_kind),
+            sql.Identifier(child),
+            hangs,
+            stays,
+        )
+        return count_rows(self._session, query)
+
+    def _renamed(self, staged: StagedTable) -> Iterator[Touched]:
+        """Yield the children of unique columns outside the key, where the merge would change them."""
+        for reference in self._around(staged.relation.oid):
+            columns = reference.parent_columns
+            if reference.parent != staged.relation.oid or not set(columns) <= set(staged.columns):
+                continue
+            query = sql.SQL(
+                "SELECT count(*) AS n FROM {} c JOIN {} t ON {} JOIN {} x ON {} JOIN {} s ON {} WHERE {}"
+            ).format(
+                scope_by(reference.child_name.schema, reference.child_name.table, reference.child_kind),
+                staged.scope,
+                matching(columns, reference.operators, reference.child_columns, left="t", right="c"),
+                staged.keys(Change.CHANGED),
+                same_key(staged.key, "t", "x"),
+                staged.rows,
+                same_key(staged.key, "s", "x"),
+                differ(columns, "t", "s"),
+            )
+            if rows := count_rows(self._session, query):
+                yield _touched(reference, reference.on_update, "ON UPDATE ", rows)
+
+    def _without_parent(self, staged: StagedTable, reference: Reference, *, keeps_present: bool) -> int:
+        parent = self._staged.get(reference.parent)
+        places: list[Part] = []
+        if parent is None or keeps_present:
+            places.append(scope_by(reference.parent_name.schema, reference.parent_name.table, reference.parent_kind))
+        if parent is not None:
+            places.append(parent.rows)
+        found = sql.SQL(" AND ").join(
+            sql.SQL("NOT EXISTS (SELECT FROM {} p WHERE {})").format(
+                place,
+                matching(reference.parent_columns, reference.operators, reference.child_columns, left="p", right="s"),
+            )
+            for place in places
+        )
+        changes = (Change.MISSING,) if keeps_present else (Change.MISSING, Change.CHANGED)
+        new = sql.SQL(" OR ").join(
+            sql.SQL("EXISTS (SELECT FROM {} x WHERE {})").format(staged.keys(change), same_key(staged.key, "s", "x"))
+            for change in changes
+        )
+        whole = sql.SQL(" AND ").join(
+            sql.SQL("pg_catalog.num_nulls(s.{}) = 0").format(sql.Identifier(column))
+            for column in reference.child_columns
+        )
+        query = sql.SQL("SELECT count(*) AS n FROM {} s WHERE ({}) AND {} AND {}").format(
+            staged.rows, new, whole, found
+        )
+        return count_rows(self._session, query)
+
+
+def _touched(reference: Reference, action: str, when: str, rows: int) -> Touched:
+    return Touched(
+        table=str(reference.child_name),
+        constraint=reference.name,
+        action=f"{when}{ACTIONS[action]}",
+        rows=rows,
+        refuses=action not in TOUCHING,
+    )

@@ -1,0 +1,203 @@
+"""Merge the archive's rows into tables by key, in one transaction: all that hangs on the tables stays as it is.
+
+TRUNCATE would be refused by foreign keys, DELETE and INSERT would cascade, and the replica role would leave orphans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from include.backup.errors import RestoreDiffersError, RestoreError, RestoreRefusedError
+from include.backup.postgres.toc import Toc, parse_setval
+from include.backup.proof.masking import without_row
+from include.backup.table_restore.catalog import (
+    OwnedSequence,
+    Session,
+    Trigger,
+    read_sequences,
+    read_triggers,
+)
+from include.backup.table_restore.sql_parts import fields, names, same_key
+from include.backup.table_restore.staged import Change, StagedTable
+
+# Triggers in these states fire in an ordinary session.
+FIRING = {"O": "ENABLE", "A": "ENABLE ALWAYS"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a merge did to one table."""
+
+    table: str
+    inserted: int
+    updated: int
+    deleted: int
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """Say what PostgreSQL refused; the transaction is rolled back by then, nothing was changed."""
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable as error:
+        raise RestoreRefusedError(
+            f"the tables could not be locked in time, others are at work on them ({_said(error)}); "
+            "stop what writes to them and try again; nothing was changed"
+        ) from None
+    except psycopg.Error as error:
+        raise RestoreError(f"PostgreSQL refused the merge: {_said(error)}; nothing was changed") from None
+
+
+def apply(session: Session, ordered: Sequence[StagedTable], *, toc: Toc, replace: bool) -> tuple[Merged, ...]:
+    """Change the tables, parents before children, within the transaction that the caller has begun and locked.
+
+    Without ``replace`` only missing rows are added. Ends with a comparison; raises RestoreDiffersError when it
+    fails, and then the caller rolls everything back.
+    """
+    triggers = read_triggers(session, [oid for table in ordered for oid in table.relation.parts])
+    _switch_off(session, triggers)
+    deleted = {}
+    if replace:
+        deleted = {table.number: _delete(table) for table in reversed(ordered)}
+    merged = []
+    for table in ordered:
+        updated = _update(table) if replace else 0
+        merged.append(
+            Merged(
+                table=str(table.table.name),
+                inserted=_insert(table),
+                updated=updated,
+                deleted=deleted.get(table.number, 0),
+            )
+        )
+    session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    _switch_on(session, triggers)
+    for table in ordered:
+        _check(table, replace=replace)
+    for table in ordered:
+        _advance(session, table, toc)
+    return tuple(merged)
+
+
+def _delete(table: StagedTable) -> int:
+    query = sql.SQL("DELETE FROM {} t USING {} x WHERE {}").format(
+        table.scope, table.keys(Change.SURPLUS), same_key(table.key, "t", "x")
+    )
+    return table.session.execute(query).rowcount
+
+
+def _update(table: StagedTable) -> int:
+    columns = [column for column in table.columns if column not in table.always_identity]
+    if not columns or not table.counts[Change.CHANGED]:
+        return 0
+    query = sql.SQL("UPDATE {} t SET ({}) = ROW({}) FROM {} s, {} x WHERE {} AND {}").format(
+        table.scope,
+        names(columns),
+        fields("s", columns),
+        table.rows,
+        table.keys(Change.CHANGED),
+        same_key(table.key, "t", "x"),
+        same_key(table.key, "s", "x"),
+    )
+    return table.session.execute(query).rowcount
+
+
+def _insert(table: StagedTable) -> int:
+    """Add what is not there now; also what a cascade of this very merge has taken away."""
+    query = sql.SQL(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} s WHERE NOT EXISTS (SELECT FROM {} t WHERE {})"
+    ).format(
+        sql.Identifier(table.table.name.schema, table.table.name.table),
+        names(table.columns),
+        fields("s", table.columns),
+        table.rows,
+        table.scope,
+        same_key(table.key, "t", "s"),
+    )
+    return table.session.execute(query).rowcount
+
+
+def _switch_off(session: Session, triggers: Sequence[Trigger]) -> None:
+    for trigger in triggers:
+        if trigger.state in FIRING:
+            _alter(session, trigger, "DISABLE")
+
+
+def _switch_on(session: Session, triggers: Sequence[Trigger]) -> None:
+    """Give each trigger the state that it had, not just ENABLE: some fire always, some were off."""
+    for trigger in triggers:
+        if trigger.state in FIRING:
+            _alter(session, trigger, FIRING[trigger.state])
+
+
+def _alter(session: Session, trigger: Trigger, verb: str) -> None:
+    session.execute(
+        sql.SQL("ALTER TABLE ONLY {} {} TRIGGER {}").format(
+            sql.Identifier(*trigger.relation), sql.SQL(verb), sql.Identifier(trigger.name)
+        )
+    )
+
+
+def _check(table: StagedTable, *, replace: bool) -> None:
+    """Compare what is there now: every row by its text when all were replaced, else that none is missing."""
+    name = table.table.name
+    if replace:
+        found = table.digest()
+        if found != table.wanted:
+            raise RestoreDiffersError(
+                f"{name} has {found.rows} rows after the merge that are not the archive's {table.wanted.rows}; "
+                "all was rolled back, restore it beside and report this"
+            )
+        return
+    changed, surplus = table.counts[Change.CHANGED], table.counts[Change.SURPLUS]
+    table.compare()
+    now = table.counts
+    if now[Change.MISSING] or (now[Change.CHANGED], now[Change.SURPLUS]) != (changed, surplus):
+        raise RestoreDiffersError(
+            f"{name} lacks {now[Change.MISSING]} rows after they were added, or others have changed; "
+            "all was rolled back, restore it beside and report this"
+        )
+
+
+def _advance(session: Session, table: StagedTable, toc: Toc) -> None:
+    """Let sequences go on after the highest of what they are at, what the archive says and what the rows hold."""
+    archived = {
+        (entry.namespace, entry.tag): parse_setval(entry.definition).value
+        for entry in toc.entries
+        if entry.desc == "SEQUENCE SET"
+    }
+    for sequence in read_sequences(session, [table.relation.oid]):
+        if sequence.column in table.columns:
+            _advance_one(session, table, sequence, archived.get((sequence.schema, sequence.table)))
+
+
+def _advance_one(session: Session, table: StagedTable, sequence: OwnedSequence, archived: int | None) -> None:
+    name = sql.Identifier(sequence.schema, sequence.table)
+    far = sql.SQL("max" if sequence.ascending else "min")
+    further = sql.SQL("greatest" if sequence.ascending else "least")
+    column = sql.Identifier(sequence.column)
+    query = sql.SQL("SELECT q.last_value, q.is_called, (SELECT {}(t.{})::bigint FROM {} t) AS held FROM {} q").format(
+        far, column, table.scope, name
+    )
+    row = session.execute(query).fetchone() or {}
+    values = [value for value in (row["held"], archived) if value is not None]
+    values = [value for value in values if sequence.least <= value <= sequence.most]
+    if not values:
+        return
+    wanted = max(values) if sequence.ascending else min(values)
+    behind = wanted > row["last_value"] if sequence.ascending else wanted < row["last_value"]
+    if behind or (wanted == row["last_value"] and not row["is_called"]):
+        session.execute(
+            sql.SQL("SELECT pg_catalog.setval({}::regclass, {}(last_value, {}), true) FROM {}").format(
+                sql.Literal(name.as_string(session)), further, sql.Literal(wanted), name
+            )
+        )
+
+
+def _said(error: psycopg.Error) -> str:
+    return without_row(error.diag.message_primary or " ".join(str(error).split()))

@@ -1,0 +1,175 @@
+"""What a restore of tables would do, for a person, for JSON, and for the question that is asked about it.
+
+Numbers and names only: samples of rows go to the log and into a CSV file, never anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from include.backup.inventory import Standing
+from include.backup.restore.progress import size_text
+from include.backup.table_restore.bonds import Orphans, Touched
+
+
+class Mode(StrEnum):
+    """How tables are restored."""
+
+    BESIDE = "beside"
+    REPLACE = "replace"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePreview:
+    """One table: its rows in the archive and now, and how they differ; None where nobody looked."""
+
+    table: str
+    archived: int
+    present: int | None
+    missing: int | None
+    changed: int | None
+    surplus: int | None
+    fixed: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablesPreview:
+    """What would change; sizes in bytes."""
+
+    backup_id: str
+    manifest_sha256: str
+    snapshot_time: datetime
+    standing: Standing
+    mode: Mode
+    target: str
+    schema: str | None
+    reads: int
+    tables: tuple[TablePreview, ...]
+    touched: tuple[Touched, ...]
+    orphans: tuple[Orphans, ...]
+    left_out: tuple[str, ...]
+    warnings: tuple[str, ...]
+    touches_children: bool
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything would change."""
+        if self.mode is Mode.BESIDE:
+            return True
+        counted = ("missing",) if self.mode is Mode.MISSING else ("missing", "changed", "surplus")
+        return any(getattr(table, name) for table in self.tables for name in counted)
+
+    def refusals(self) -> Iterator[str]:
+        """Yield why this would not be done, and what to do about it."""
+        for orphans in self.orphans:
+            yield (
+                f"{orphans.rows} rows of {orphans.table} refer to rows of {orphans.parent} that are not there "
+                f"({orphans.constraint}); restore {orphans.parent} with it, or restore it beside"
+            )
+        if self.mode is not Mode.REPLACE:
+            return
+        for table in self.tables:
+            if table.fixed:
+                yield (
+                    f"{table.fixed} rows of {table.table} differ in an identity column that nobody may change; "
+                    "restore it beside"
+                )
+        for touched in self.touched:
+            if touched.refuses:
+                yield (
+                    f"{touched.rows} rows of {touched.table} refer to rows that would be deleted or changed "
+                    f"({touched.constraint}, {touched.action}); restore {touched.table} with it, or only missing rows"
+                )
+            elif not self.touches_children:
+                yield (
+                    f"{touched.rows} rows of {touched.table} would be changed by {touched.action} "
+                    f"({touched.constraint}); say yes to that (touch children), or restore only missing rows"
+                )
+
+    def grown(self, before: TablesPreview) -> Iterator[str]:
+        """Yield what would be changed or deleted now beyond what was shown before."""
+        if self.mode is not Mode.REPLACE:
+            return
+        shown = {table.table: table for table in before.tables}
+        for table in self.tables:
+            for name in ("changed", "surplus"):
+                now, then = getattr(table, name) or 0, getattr(shown[table.table], name) or 0
+                if now > then:
+                    yield f"{table.table} has {now} {name} rows, {now - then} more than were shown"
+        rows = {(item.constraint, item.action): item.rows for item in before.touched}
+        for touched in self.touched:
+            more = touched.rows - rows.get((touched.constraint, touched.action), 0)
+            if more > 0:
+                yield f"{more} more rows of {touched.table} would be touched than were shown"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            **asdict(self),
+            "snapshot_time": self.snapshot_time.isoformat(),
+            "standing": self.standing.value,
+            "mode": self.mode.value,
+            "changes": self.changes,
+            "refusals": list(self.refusals()),
+        }
+
+    @property
+    def content(self) -> bytes:
+        """Everything that a yes is about."""
+        return json.dumps(self.to_dict(), sort_keys=True).encode()
+
+    def lines(self) -> Iterator[str]:
+        """Yield the preview for a person."""
+        yield f"backup      {self.backup_id} ({self.standing.value})"
+        yield f"data as of  {self.snapshot_time:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"reads       {size_text(self.reads)} of the archive"
+        yield f"target      {self.target}"
+        yield f"does        {self._does()}"
+        yield from _table(self.tables)
+        for touched in self.touched:
+            yield f"child       {touched.rows} rows of {touched.table}: {touched.action} by {touched.constraint}"
+        for orphans in self.orphans:
+            yield f"no parent   {orphans.rows} rows of {orphans.table} in {orphans.parent} by {orphans.constraint}"
+        for text in self.left_out:
+            yield f"left out    {text}"
+        for text in self.warnings:
+            yield f"warning     {text}"
+        for text in self.refusals():
+            yield f"refused     {text}"
+
+    def _does(self) -> str:
+        if self.mode is Mode.BESIDE:
+            return f"makes the schema {self.schema} with these tables; nothing that is there is changed"
+        if self.mode is Mode.MISSING:
+            return "adds missing rows; rows that are there stay as they are"
+        return "makes the tables as they were: adds missing rows, changes back changed ones, deletes surplus ones"
+
+
+def _table(tables: tuple[TablePreview, ...]) -> Iterator[str]:
+    header = ("table", "archive", "now", "missing", "changed", "surplus", "")
+    rows = [
+        (
+            table.table,
+            *(_number(value) for value in (table.archived, table.present, table.missing, table.changed, table.surplus)),
+            table.note,
+        )
+        for table in tables
+    ]
+    widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
+    for row in (header, *rows):
+        cells = (
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:6], widths[1:6], strict=True)),
+        )
+        yield "  ".join((*cells, row[6])).rstrip()
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
