@@ -46,6 +46,10 @@ class ParameterError(RetryWorthlessError):
     exit_code = 2
 
 
+class AmbiguousChoiceError(ParameterError):
+    """Raised when what a person wrote fits more than one backup; names them."""
+
+
 class UnknownSourceError(ParameterError):
     """Raised when the policy has no such source."""
 

@@ -107,6 +107,9 @@ def _newest(catalog: Catalog, source: str, tier: str | None, what: str, fits: Ca
     for listed in reversed(_listed(catalog, tier)):
         if parse_backup_id(listed.backup_id).kind != wanted:
             continue  # nobody who asks for the latest backup means an archive without rows, or of a few tables
+        # A copy of what a restore has replaced is what somebody wanted to get rid of.
+        if tier is None and parse_backup_id(listed.backup_id).tier == "safety":
+            continue
         if listed.archive and listed.manifest and fits(listed.backup_id):
             return listed.backup_id
     where = f" in the tier {tier}" if tier else ""

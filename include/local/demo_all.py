@@ -43,6 +43,11 @@ OTHERS: Sequence[OtherDag] = (
         shows="a backup that a release waits for",
         conf=lambda backup_id: {"release": "demo-1", "git_sha": "0123456789abcdef0123456789abcdef01234567"},
     ),
+    OtherDag(
+        dag_id=f"{SOURCE}.restore_database",
+        shows="the daily backup into a scratch database, every row compared",
+        conf=lambda backup_id: {"choose": "id", "backup_id": backup_id, "dry_run": False},
+    ),
 )
 
 

@@ -34,6 +34,7 @@ class Tag(StrEnum):
     BACKUP = "backup"
     SCHEDULED = "scheduled"
     TRIGGERED = "triggered"
+    RESTORE = "restore"
 
 
 def dag_arguments(source: SourcePolicy, dag_name: str) -> dict[str, Any]:

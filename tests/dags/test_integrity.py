@@ -22,6 +22,7 @@ DAG_IDS = {
 # DAGs whose wiring has a test file of its own.
 OTHER_DAG_IDS = {
     "pulse_messages.monthly_archive",
+    "pulse_messages.restore_database",
     "pulse_messages.weekly_backup",
 }
 ALL_DAG_IDS = DAG_IDS | OTHER_DAG_IDS

@@ -42,6 +42,8 @@ class SmallSource:
     extra_sql: str = ""
     weekly: bool = False
     excluded_tables: tuple[str, ...] = ()
+    response_timeout: str = "1 hour"
+    storage_class: str = "STANDARD"
 
     def policy(self) -> dict[str, Any]:
         """Return its part of the policy: nothing is scheduled."""
@@ -57,8 +59,23 @@ class SmallSource:
             },
             "slack": {"connection": self.slack},
             "excluded_tables": list(self.excluded_tables),
+            "restore": {
+                "source_connection": "pulse_messages_restore",
+                "servers": {"beside": {"connection": "pulse_messages_restore"}},
+                "approval": {
+                    "connection": "pulse_airflow_api",
+                    "two_people": True,
+                    "response_timeout": self.response_timeout,
+                },
+            },
             "tiers": {
-                "daily": {"schedule": None, "keep": "7 days", "prefix": "daily/", "prove": self.prove},
+                "daily": {
+                    "schedule": None,
+                    "keep": "7 days",
+                    "prefix": "daily/",
+                    "prove": self.prove,
+                    "storage_class": self.storage_class,
+                },
                 "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
                 **({"weekly": WEEKLY} if self.weekly else {}),
             },
@@ -69,6 +86,7 @@ def write_policy(path: Path, sources: Iterable[SmallSource], *, broken: str) -> 
     """Write the shipped policy with more sources in it, one of which is not acceptable; retries come soon."""
     policy = yaml.safe_load(SHIPPED_POLICY.read_text())
     policy["defaults"]["retry_delay_seconds"] = 1
+    policy["defaults"]["restore"]["thaw"]["poll_seconds"] = 1
     policy["sources"].update({source.name: source.policy() for source in sources})
     policy["sources"][broken] = SmallSource(name=broken).policy()
     policy["sources"][broken]["tiers"]["daily"]["keep"] = "7 hours"

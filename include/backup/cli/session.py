@@ -20,7 +20,7 @@ from include.backup.inventory import find_backup
 from include.backup.policy import PROJECT, Policy, SourcePolicy, load_policy, policy_path
 from include.backup.process import Runner
 from include.backup.settings import SHIPPED_SETTINGS
-from include.backup.steps.context import open_catalog, open_store
+from include.backup.steps.context import SAFETY_PREFIX, open_catalog, open_store
 from include.backup.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Session:
 
     @cached_property
     def catalog(self) -> Catalog:
-        return open_catalog(self.source, self.store)
+        return open_catalog(self.source, self.store, also=(SAFETY_PREFIX,))
 
     @cached_property
     def backup_id(self) -> str:

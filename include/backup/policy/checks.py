@@ -29,6 +29,9 @@ RESERVED_PREFIXES = (
     "schema/",
     "tables/",
     "attachments/",
+    "safety/",
+    "restores/",
+    "erasures/",
 )
 # The one tier that may lie below a reserved prefix: it is what the prefix is for.
 PREFIX_OF_TIER = {"hourly": "tables/"}

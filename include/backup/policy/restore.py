@@ -34,6 +34,7 @@ class ThawPolicy:
 
     tier: str
     days: int
+    poll_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,8 @@ def restore_policy(data: Mapping[str, Any] | None) -> RestorePolicy | None:
             response_timeout=parse_duration(approval["response_timeout"]),
         ),
         keep_old_days=data["keep_old_days"],
-        thaw=ThawPolicy(tier=data["thaw"]["tier"], days=data["thaw"]["days"]),
+        thaw=ThawPolicy(
+            tier=data["thaw"]["tier"], days=data["thaw"]["days"], poll_seconds=data["thaw"]["poll_seconds"]
+        ),
         timeout=parse_duration(data["timeout"]),
     )

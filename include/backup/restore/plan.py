@@ -122,7 +122,7 @@ def plan_restore(request: RestoreRequest) -> RestorePlan:
     toc_bytes = reader.read(TOC_MEMBER)
     toc = read_toc(toc_bytes)
     check_contents(toc, manifest)
-    tools = _tools(manifest, facts)
+    tools = tools_for_target(manifest, facts)
     roles = missing_roles(reader.read(GLOBALS_MEMBER).decode(), existing=facts.roles, promote=facts.is_superuser)
     _check_roles(request, facts, toc, roles)
     _check_extensions(facts, toc)
@@ -172,7 +172,7 @@ def _check_backup(request: RestoreRequest) -> None:
 
 def _check_target(request: RestoreRequest, facts: TargetFacts) -> None:
     target, manifest = request.target, request.manifest
-    if _is_source(request, facts):
+    if facts.exists and _is_source(request, facts):
         raise RestoreRefusedError(
             f"{target.describe()} is the source itself; restore into a database beside it, compare, and swap them"
         )
@@ -210,7 +210,8 @@ def _host(name: str) -> str:
     return "localhost" if name in ("127.0.0.1", "::1") else name.lower().rstrip(".")
 
 
-def _tools(manifest: Manifest, facts: TargetFacts) -> PostgresTools:
+def tools_for_target(manifest: Manifest, facts: TargetFacts) -> PostgresTools:
+    """Return the tools that can restore a backup into a server; raises RestoreRefusedError."""
     source = manifest.dump.server.major
     if facts.major < source:
         raise RestoreRefusedError(

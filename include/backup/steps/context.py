@@ -20,6 +20,8 @@ from include.backup.staging import Staging
 from include.backup.store import Encryption, ObjectStore
 
 RELEASE_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")
+# What restores replace is backed up there first; no tier of the policy may use it.
+SAFETY_PREFIX = "safety/"
 GIT_SHA_PATTERN = re.compile(r"^[0-9a-f]{7,40}$")
 
 

@@ -1,0 +1,198 @@
+"""What exactly a restore is to do: written down once, shown to people, and read again by each step that does it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from include.backup.approval import Question, seal_of
+from include.backup.errors import ParameterError, RestoreRefusedError
+from include.backup.records import from_json, to_json
+from include.backup.restore.survey import TableChange
+from include.backup.restore.target import LONGEST_NAME_BYTES
+from include.backup.store import Encryption, ObjectStore
+
+FORMAT_VERSION = 1
+PREFIX = "restores"
+_TIME = "%Y%m%dT%H%M%SZ"
+SHOWN_CHANGES = 15
+
+
+class Strategy(StrEnum):
+    """How a restore comes to its place: as a new database, by a swap of names, or into the one that is there."""
+
+    NEW = "new"
+    SWAP = "swap"
+    IN_PLACE = "in place"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetBefore:
+    """The database that is replaced, as the preview saw it; sizes in bytes."""
+
+    oid: int
+    fingerprint: str
+    bytes: int
+    rows: int
+    sessions: int
+    slots: tuple[str, ...]
+    subscriptions: tuple[str, ...]
+    publications: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOrder:
+    """One restore. ``database`` is where it ends, ``beside`` where it is loaded; for a new one they are the same.
+
+    ``connection`` is the policy's, never an address: who may write where is decided by the policy at each step.
+    """
+
+    restore_id: str
+    source: str
+    backup_id: str
+    manifest_sha256: str
+    snapshot_time: datetime
+    standing: str
+    connection: str
+    server: str
+    address: str
+    database: str
+    beside: str
+    kept: str
+    strategy: Strategy
+    production: bool
+    dry_run: bool
+    unproven: bool
+    with_roles: bool
+    requested_by: str
+    reason: str
+    created_at: datetime
+    target: TargetBefore | None
+    backup_rows: int
+    backup_tables: int
+    archive_bytes: int
+    uncompressed_bytes: int
+    estimated_seconds: float
+    estimate_basis: str
+    erased_subjects: tuple[str, ...]
+    changes: tuple[TableChange, ...]
+    warnings: tuple[str, ...]
+    schemas: tuple[str, ...] = ()
+
+    @property
+    def replaces(self) -> bool:
+        """Whether something that is there now will not be there under its name afterwards."""
+        return self.strategy is not Strategy.NEW
+
+    @property
+    def needs_approval(self) -> bool:
+        return self.replaces and self.production and not self.dry_run
+
+    def to_json(self) -> bytes:
+        """Return the order as JSON."""
+        return to_json(self, format_version=FORMAT_VERSION)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a person needs to know before saying yes, but for the rows of each table."""
+        yield f"backup       {self.backup_id} ({self.standing})"
+        yield f"data as of   {self.snapshot_time:%Y-%m-%d %H:%M:%S} UTC"
+        yield f"loads        {self.backup_tables} tables, {self.backup_rows} rows, {self.archive_bytes} bytes stored"
+        yield f"into         {self.database} on {self.address}" + (" (PRODUCTION)" if self.production else "")
+        yield f"how          {self._how()}"
+        yield f"takes        about {self.estimated_seconds / 60:.1f} minutes ({self.estimate_basis})"
+        if self.target is not None:
+            target = self.target
+            yield f"replaces     {target.fingerprint}"
+            yield f"holds now    {target.rows} rows, {target.bytes} bytes, {target.sessions} sessions"
+            yield f"slots        {', '.join(target.slots) or 'none'}"
+            yield f"subscribes   {', '.join(target.subscriptions) or 'to nothing'}"
+            yield f"publishes    {', '.join(target.publications) or 'nothing'}"
+        yield f"erased       {', '.join(self.erased_subjects) or 'nobody has to be erased again'}"
+        for warning in self.warnings:
+            yield f"warning      {warning}"
+
+    def question(self) -> Question:
+        """Return what a person is asked; the whole order is what the yes is about."""
+        changed = [
+            f"| {change.table} | {_number(change.now)} | {_number(change.then)} |"
+            for change in self.changes[:SHOWN_CHANGES]
+        ]
+        body = [
+            f"**{self.requested_by}** asks to replace **{self.database}** on {self.address}: {self.reason}",
+            "```",
+            *self.lines(),
+            "```",
+            "| table | rows now | rows then |",
+            "|---|---|---|",
+            *changed,
+        ]
+        return Question(
+            subject=f"Replace {self.database} by {self.backup_id}?", body="\n".join(body), content=self.to_json()
+        )
+
+    def _how(self) -> str:
+        if self.strategy is Strategy.NEW:
+            return "as a new database; nothing that is there is touched"
+        if self.strategy is Strategy.IN_PLACE:
+            return f"in place, in one transaction: the schemas {', '.join(self.schemas)} are dropped and made anew"
+        return f"beside it as {self.beside}, compared, then swapped by name; the old one stays as {self.kept}"
+
+
+def _number(rows: int | None) -> str:
+    return "not there" if rows is None else str(rows)
+
+
+def make_restore_id(*, run_after: datetime, dag_id: str, run_id: str) -> str:
+    """Return the id of the restore that a run does; the same for every try.
+
+    >>> make_restore_id(run_after=datetime(2025, 1, 19, 2, tzinfo=UTC), dag_id="d", run_id="r")
+    '20250119T020000Z_205ca2'
+    """
+    digest = hashlib.sha256(f"{dag_id}\0{run_id}".encode()).hexdigest()[:6]
+    return f"{run_after.astimezone(UTC):{_TIME}}_{digest}"
+
+
+def name_beside(database: str, word: str, restore_id: str) -> str:
+    """Return the name of a database beside another; cut so that PostgreSQL does not cut it.
+
+    >>> name_beside("shop", "old", "20250119T020000Z_3fa9c1")
+    'shop_old_20250119T020000Z_3fa9c1'
+    """
+    end = f"_{word}_{restore_id}"
+    room = LONGEST_NAME_BYTES - len(end.encode())
+    return database.encode()[:room].decode(errors="ignore") + end
+
+
+def order_key(restore_id: str, seal: str) -> str:
+    """Return where an order lies in the store."""
+    return f"{PREFIX}/{restore_id}/order-{seal[:16]}.json"
+
+
+def record_key(restore_id: str, name: str) -> str:
+    """Return where what became of a restore lies in the store."""
+    return f"{PREFIX}/{restore_id}/{name}.json"
+
+
+def keep_order(store: ObjectStore, order: RestoreOrder, *, encryption: Encryption) -> str:
+    """Write an order down; return its seal, by which the steps find it again."""
+    content = order.to_json()
+    seal = seal_of(content)
+    store.put_if_absent(order_key(order.restore_id, seal), content, encryption=encryption)
+    return seal
+
+
+def read_order(store: ObjectStore, restore_id: str, seal: str) -> RestoreOrder:
+    """Return an order; raises RestoreRefusedError when what lies there is not what the seal is of."""
+    if len(seal) != 64 or any(letter not in "0123456789abcdef" for letter in seal):
+        raise ParameterError(f"{seal!r} is no seal of an order; trigger a new run")
+    key = order_key(restore_id, seal)
+    content = store.get(key)
+    if seal_of(content) != seal:
+        raise RestoreRefusedError(f"{store.url(key)} is not what was shown and agreed to; trigger a new run")
+    order = from_json(RestoreOrder, content, format_version=FORMAT_VERSION, name=key)
+    if order.restore_id != restore_id:
+        raise RestoreRefusedError(f"{store.url(key)} is the order of another restore; trigger a new run")
+    return order

@@ -1,0 +1,214 @@
+"""Find out what a restore would do, and every reason not to, before anybody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from include.backup.errors import RestoreRefusedError
+from include.backup.inventory import standing_of
+from include.backup.manifest import Manifest, fingerprint
+from include.backup.postgres.session import connect
+from include.backup.proof.record import Proof
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import Destination, Where, find_destination
+from include.backup.restore.erasure import erased_since
+from include.backup.restore.history import history_estimate
+from include.backup.restore.order import RestoreOrder, Strategy, TargetBefore, name_beside
+from include.backup.restore.plan import RestorePlan, RestoreRequest, plan_restore
+from include.backup.restore.survey import (
+    DatabaseFacts,
+    RowCount,
+    count_rows,
+    database_facts,
+    obstacles,
+    publications,
+    table_changes,
+)
+from include.backup.restore.target import Target
+from include.backup.restore.target_lock import target_lock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a person asks for; every ``bool`` is an explicit yes to something that is refused otherwise."""
+
+    backup_id: str
+    where: Where
+    server: str | None = None
+    database: str | None = None
+    in_place: bool = False
+    replace: bool = False
+    end_sessions: bool = False
+    give_up_slots: bool = False
+    unproven: bool = False
+    with_roles: bool = False
+    dry_run: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What is at the target now; None: nothing."""
+
+    facts: DatabaseFacts
+    rows: dict[str, RowCount]
+    publications: tuple[str, ...]
+
+
+def prepare(ctx: RestoreContext, wish: Wish) -> RestoreOrder:
+    """Return the order of a restore that nothing speaks against; changes nothing.
+
+    Raises RestoreRefusedError, TargetBusyError, ParameterError, or what reading the archive or the target raises.
+    """
+    destination = find_destination(
+        ctx.policy,
+        ctx.source,
+        ctx.connections,
+        where=wish.where,
+        server=wish.server,
+        database=wish.database,
+        scratch_name=f"restored_{ctx.restore_id}",
+    )
+    manifest, content = ctx.catalog.read(wish.backup_id)
+    proofs = ctx.catalog.proofs(wish.backup_id)
+    with target_lock(destination.connection, destination.database, holder=ctx.holder):
+        before = _before(destination)
+    strategy = _strategy(wish, destination, before)
+    beside = destination.database
+    if strategy is not Strategy.NEW:
+        beside = name_beside(destination.database, "restored", ctx.restore_id)
+    plan = plan_restore(
+        RestoreRequest(
+            store=ctx.store,
+            manifest=manifest,
+            standing=standing_of(content, proofs),
+            proofs=proofs,
+            target=Target(destination.connection, database=beside),
+            sources=ctx.sources(),
+            create=True,
+            with_roles=wish.with_roles,
+            unproven=wish.unproven,
+            compare=True,
+            jobs=ctx.jobs,
+        )
+    )
+    refusals = list(_refusals(wish, before)) if strategy is not Strategy.NEW else []
+    if refusals and not wish.dry_run:
+        raise RestoreRefusedError(f"{destination.database} cannot be replaced as it is: {'; '.join(refusals)}")
+    return _order(ctx, wish, destination, plan, before, strategy, fingerprint(content), proofs, refusals)
+
+
+def _before(destination: Destination) -> Before | None:
+    with connect(destination.connection, settings={}) as session:
+        facts = database_facts(session, destination.database)
+    if facts is None:
+        return None
+    return Before(
+        facts=facts,
+        rows=count_rows(destination.connection, destination.database),
+        publications=publications(destination.connection, destination.database),
+    )
+
+
+def _strategy(wish: Wish, destination: Destination, before: Before | None) -> Strategy:
+    if before is None:
+        if wish.in_place:
+            raise RestoreRefusedError(f"there is no {destination.database} into which to restore in place")
+        return Strategy.NEW
+    if wish.where is not Where.PRODUCTION and not wish.replace:
+        raise RestoreRefusedError(
+            f"there is a database {destination.database} on {destination.address} already, and it holds "
+            f"{sum(count.rows for count in before.rows.values())} rows; give another name, or say replace"
+        )
+    return Strategy.IN_PLACE if wish.in_place else Strategy.SWAP
+
+
+def _refusals(wish: Wish, before: Before | None) -> Iterator[str]:
+    """Yield what a person has to say yes to, and has not."""
+    if before is None:
+        return
+    facts = before.facts
+    if facts.sessions and not wish.end_sessions:
+        shown = ", ".join(facts.sessions[:5])
+        yield f"{len(facts.sessions)} sessions are in it ({shown}): end them, or say end_sessions"
+    if not wish.give_up_slots:
+        for text in obstacles(facts):
+            yield f"{text}: remove them, or say give_up_slots"
+    if not facts.allows_connections:
+        yield "it takes no connections: an earlier swap or a person has closed it"
+
+
+def _order(
+    ctx: RestoreContext,
+    wish: Wish,
+    destination: Destination,
+    plan: RestorePlan,
+    before: Before | None,
+    strategy: Strategy,
+    manifest_sha256: str,
+    proofs: tuple[Proof, ...],
+    refusals: list[str],
+) -> RestoreOrder:
+    manifest = plan.request.manifest
+    replaces = strategy is not Strategy.NEW
+    guess = history_estimate(ctx.store, manifest, proofs, replaces=replaces)
+    return RestoreOrder(
+        restore_id=ctx.restore_id,
+        source=ctx.source.name,
+        backup_id=manifest.backup_id,
+        manifest_sha256=manifest_sha256,
+        snapshot_time=manifest.dump.snapshot.time,
+        standing=plan.request.standing.value,
+        connection=destination.conn_id,
+        server=destination.server,
+        address=destination.address,
+        database=destination.database,
+        beside=plan.request.target.database,
+        kept=name_beside(destination.database, "old", ctx.restore_id),
+        strategy=strategy,
+        production=destination.production or _is_the_dumped_one(plan, destination),
+        dry_run=wish.dry_run,
+        unproven=wish.unproven,
+        with_roles=wish.with_roles,
+        requested_by=ctx.run.triggered_by or "unknown",
+        reason=wish.reason,
+        created_at=ctx.clock(),
+        target=None if before is None else _target_before(before),
+        backup_rows=manifest.rows,
+        backup_tables=len(manifest.table_data),
+        archive_bytes=manifest.archive.size,
+        uncompressed_bytes=manifest.uncompressed_bytes,
+        estimated_seconds=guess.seconds,
+        estimate_basis=guess.basis,
+        erased_subjects=erased_since(ctx.store, ctx.source.name, manifest.dump.snapshot.time),
+        changes=table_changes({} if before is None else before.rows, manifest),
+        warnings=(*plan.preview.warnings, *refusals, *_left_out(manifest, before)),
+    )
+
+
+def _target_before(before: Before) -> TargetBefore:
+    facts = before.facts
+    return TargetBefore(
+        oid=facts.oid,
+        fingerprint=facts.fingerprint,
+        bytes=facts.bytes,
+        rows=sum(count.rows for count in before.rows.values()),
+        sessions=len(facts.sessions),
+        slots=facts.slots,
+        subscriptions=facts.subscriptions,
+        publications=before.publications,
+    )
+
+
+def _is_the_dumped_one(plan: RestorePlan, destination: Destination) -> bool:
+    """Say whether the target is the very database that was dumped, by whatever name its server goes."""
+    server = plan.request.manifest.dump.server
+    known = server.system_identifier is not None and plan.facts.system_identifier == server.system_identifier
+    return known and destination.database == server.database
+
+
+def _left_out(manifest: Manifest, before: Before | None) -> Iterator[str]:
+    excluded = [*manifest.excluded_schemas, *manifest.excluded_tables]
+    if before is not None and excluded:
+        yield f"the backup leaves out {', '.join(excluded)}: afterwards they are only in the old database"

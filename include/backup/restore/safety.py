@@ -1,0 +1,63 @@
+"""A full backup of what a restore is about to replace, by the steps that every backup is taken with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from include.backup.policy import TierPolicy, Timeouts
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import Destination, restore_policy
+from include.backup.retention.duration import Retention
+from include.backup.steps import close_staging, compress, dump, preflight, upload, verify
+from include.backup.steps.context import SAFETY_PREFIX, StepContext
+
+TIER = "safety"
+STEPS: tuple[ModuleType, ...] = (preflight, dump, compress, upload, verify, close_staging)
+
+
+def safety_context(ctx: RestoreContext, destination: Destination) -> StepContext:
+    """Return the context of the backup that this run's restore takes first."""
+    return StepContext(
+        source=ctx.source,
+        tier=safety_tier(ctx),
+        run=ctx.run,
+        database=replace(destination.connection, dbname=destination.database, application_name="pulse_backup"),
+        store_connection=ctx.store_connection,
+        staging_root=ctx.staging_root,
+        scratch_root=ctx.scratch_root,
+        runner=ctx.runner,
+        log=ctx.log,
+        clock=ctx.clock,
+    )
+
+
+def take_safety_backup(ctx: RestoreContext, destination: Destination) -> dict[str, Any]:
+    """Take it, store it and verify it; a second try finds what the first has done. Return ids and numbers."""
+    steps = safety_context(ctx, destination)
+    reports: dict[str, dict[str, Any]] = {}
+    for step in STEPS:
+        report = step.run(steps)
+        if report is not None:
+            ctx.log.info("%s", report.line())
+            reports[step.__name__.rpartition(".")[2]] = report.to_dict()
+    stored = reports["verify"]
+    return {"backup_id": steps.backup_id, "key": stored["key"], "bytes": stored["size"]}
+
+
+def safety_tier(ctx: RestoreContext) -> TierPolicy:
+    """Return a tier that the policy does not schedule: kept as long as the old database, and never in Glacier."""
+    allowed = restore_policy(ctx.source)
+    return TierPolicy(
+        name=TIER,
+        kind="full",
+        schedule=None,
+        keep=Retention(amount=max(allowed.keep_old_days, 1), unit="day"),
+        below_strategy=None,
+        storage_class="STANDARD",
+        prefix=SAFETY_PREFIX,
+        proof_level="data",
+        prove="after",
+        timeouts=Timeouts(**dict.fromkeys(Timeouts.__dataclass_fields__, allowed.timeout)),
+    )

@@ -1,0 +1,280 @@
+"""The steps of a restore that change something: each looks up anew whether it may, and finds what was done before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from include.backup.approval import Approval
+from include.backup.archive.reader import ArchiveReader
+from include.backup.errors import ApprovalError, RestoreDiffersError, RestoreRefusedError
+from include.backup.evidence import EventKind
+from include.backup.inventory import standing_of
+from include.backup.manifest import Manifest, fingerprint
+from include.backup.postgres.session import connect
+from include.backup.postgres.toc import read_toc
+from include.backup.proof.checks import run_checks
+from include.backup.records import from_json, to_json
+from include.backup.restore.compare import RestoreComparer
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import restore_policy
+from include.backup.restore.kept import KeptDatabase, keep
+from include.backup.restore.order import RestoreOrder, Strategy, record_key
+from include.backup.restore.plan import TOC_MEMBER, RestoreRequest, plan_restore, tools_for_target
+from include.backup.restore.progress import Progress
+from include.backup.restore.restore import RestoreReport, restore
+from include.backup.restore.safety import take_safety_backup
+from include.backup.restore.survey import DatabaseFacts, database_facts
+from include.backup.restore.swap import SwapReport, SwapRequest, reopen, swap
+from include.backup.restore.target import Target, shown
+from include.backup.restore.target_lock import target_lock
+
+FORMAT_VERSION = 1
+COMPARED = "compared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """That a restored database was compared with its manifest and every row was identical."""
+
+    seal: str
+    database: str
+    oid: int
+    tables: int
+    rows: int
+
+
+def back_up_target(ctx: RestoreContext, order: RestoreOrder) -> dict[str, Any]:
+    """Take a safety backup of the database that is about to be replaced."""
+    destination = ctx.destination(order)
+    with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
+        expect_target(database_facts(session, order.database), order)
+        return take_safety_backup(ctx, destination)
+
+
+def load(ctx: RestoreContext, order: RestoreOrder, *, progress: Progress) -> RestoreReport:
+    """Load the backup into a new database beside the target, or as the target when there was none."""
+    destination = ctx.destination(order)
+    target = Target(destination.connection, database=order.beside)
+    with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
+        if order.strategy is not Strategy.NEW and database_facts(session, order.beside) is not None:
+            # Its name holds this restore's id: an earlier try of this very task has made it.
+            ctx.log.warning("removing %s, which an earlier try has left", target.describe())
+            target.drop()
+        manifest, content = read_backup(ctx, order)
+        plan = plan_restore(
+            RestoreRequest(
+                store=ctx.store,
+                manifest=manifest,
+                standing=standing_of(content, ctx.catalog.proofs(order.backup_id)),
+                proofs=(),
+                target=target,
+                sources=ctx.sources(),
+                create=True,
+                with_roles=order.with_roles,
+                unproven=order.unproven,
+                compare=False,
+                jobs=ctx.jobs,
+            )
+        )
+        report = restore(plan, runner=ctx.runner, log=ctx.log, progress=progress, work_root=ctx.staging_root)
+        if order.strategy is Strategy.SWAP:
+            _keep(ctx, order, _facts(database_facts(session, order.beside), order.beside), name="beside")
+    return report
+
+
+def compare(ctx: RestoreContext, order: RestoreOrder, seal: str, *, progress: Progress) -> Compared:
+    """Compare what was loaded with the manifest, and record that every row is identical.
+
+    Raises RestoreDiffersError naming what differs; nothing is swapped then.
+    """
+    destination = ctx.destination(order)
+    target = Target(destination.connection, database=order.beside)
+    with connect(destination.connection, settings={}) as session:
+        facts = _facts(database_facts(session, order.beside), order.beside)
+    manifest, _ = read_backup(ctx, order)
+    reader = ArchiveReader(ctx.store, manifest)
+    progress.phase("comparing", manifest.rows, "rows")
+    found = RestoreComparer(
+        target=target,
+        manifest=manifest,
+        toc=read_toc(reader.read(TOC_MEMBER)),
+        reader=reader,
+        tools=tools_for_target(manifest, target.inspect()),
+        jobs=ctx.jobs,
+    ).compare(runner=ctx.runner, progress=progress)
+    if found.differences:
+        raise RestoreDiffersError(
+            f"{target.describe()} differs from what was dumped in {len(found.differences)} places: "
+            f"{shown([str(difference) for difference in found.differences])}; it is kept, and nothing was replaced"
+        )
+    compared = Compared(seal=seal, database=order.beside, oid=facts.oid, tables=found.tables, rows=found.rows)
+    content = to_json(compared, format_version=FORMAT_VERSION)
+    ctx.store.put_if_absent(_compared_key(order, facts.oid), content, encryption=ctx.encryption)
+    if order.strategy is Strategy.NEW:
+        record_restore(ctx, order, {"compared_rows": found.rows})
+    return compared
+
+
+def swap_in(ctx: RestoreContext, order: RestoreOrder, seal: str, *, approve: Callable[[], Approval]) -> SwapReport:
+    """Put the restored database in its place.
+
+    The allow-list comes first, then the approval, then the comparison's record, all read anew; ``approve`` raises
+    when there is no yes.
+    """
+    destination = ctx.destination(order)
+    if order.strategy is not Strategy.SWAP or order.dry_run or order.target is None:
+        raise RestoreRefusedError(f"order {seal} asks for no swap; nothing was changed")
+    approval = approve() if order.needs_approval or destination.production else None
+    if approval is not None and approval.seal != seal:
+        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
+        new = _new_oid(session_facts=lambda name: database_facts(session, name), order=order)
+        require_compared(ctx, order, seal, new)
+        report = swap(
+            session,
+            destination.connection,
+            SwapRequest(
+                database=order.database,
+                beside=order.beside,
+                kept=order.kept,
+                database_oid=order.target.oid,
+                beside_oid=new,
+            ),
+        )
+    record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
+    return report
+
+
+def check_afterwards(ctx: RestoreContext, order: RestoreOrder) -> int:
+    """Run the verification queries where the restore ended, as people reach it; return how many there were.
+
+    Raises RestoreDiffersError naming those that failed.
+    """
+    destination = ctx.destination(order)
+    target = Target(destination.connection, database=order.database)
+    with connect(target.endpoint) as session:
+        results = run_checks(session, ctx.source.name)
+    for result in results:
+        ctx.log.info("%s: %s (%s)", result.name, "passed" if result.passed else "FAILED", result.detail)
+    failed = [f"{result.name}: {result.detail}" for result in results if not result.passed]
+    if failed:
+        back = f"; the old database is {order.kept}" if order.strategy is Strategy.SWAP else ""
+        raise RestoreDiffersError(f"{target.describe()} is in place and these checks fail: {shown(failed)}{back}")
+    return len(results)
+
+
+def keep_old(ctx: RestoreContext, order: RestoreOrder) -> KeptDatabase:
+    """Record until when the replaced database is kept."""
+    destination = ctx.destination(order)
+    with connect(destination.connection, settings={}) as session:
+        return _keep(ctx, order, _facts(database_facts(session, order.kept), order.kept), name="kept")
+
+
+def reopen_target(ctx: RestoreContext, order: RestoreOrder) -> bool:
+    """Let people connect again when a swap was killed after it had closed the target; say whether it had to."""
+    if order.target is None:
+        return False
+    destination = ctx.destination(order)
+    with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
+        new = database_facts(session, order.database)
+        if new is not None and not new.allows_connections and database_facts(session, order.kept) is not None:
+            return reopen(session, database=order.database, oid=new.oid)
+        return reopen(session, database=order.database, oid=order.target.oid)
+
+
+def read_backup(ctx: RestoreContext, order: RestoreOrder) -> tuple[Manifest, bytes]:
+    """Return the manifest that the order is about; raises RestoreRefusedError when it is another one now."""
+    manifest, content = ctx.catalog.read(order.backup_id)
+    if fingerprint(content) != order.manifest_sha256:
+        raise RestoreRefusedError(f"the manifest of {order.backup_id} is not what was shown; trigger a new run")
+    return manifest, content
+
+
+def require_compared(ctx: RestoreContext, order: RestoreOrder, seal: str, oid: int) -> Compared:
+    """Return the record that exactly this database was compared; raises RestoreRefusedError without one.
+
+    A task that was only marked as a success has left none.
+    """
+    key = _compared_key(order, oid)
+    if ctx.store.head(key) is None:
+        raise RestoreRefusedError(
+            f"nobody has compared {order.beside} with its manifest, whatever the tasks' states say; "
+            "clear the comparison"
+        )
+    found = from_json(Compared, ctx.store.get(key), format_version=FORMAT_VERSION, name=key)
+    if (found.seal, found.oid) != (seal, oid):
+        raise RestoreRefusedError(f"{key} is about another restore; clear the comparison")
+    return found
+
+
+def expect_target(facts: DatabaseFacts | None, order: RestoreOrder) -> None:
+    """Raise RestoreRefusedError unless the target is the very database that the preview saw."""
+    expected = None if order.target is None else order.target.oid
+    found = None if facts is None else facts.oid
+    if found != expected:
+        raise RestoreRefusedError(
+            f"{order.database} is another database than the preview saw (oid {found}, not {expected}): somebody has "
+            "replaced it meanwhile; nothing was changed, trigger a new run"
+        )
+
+
+def record_restore(ctx: RestoreContext, order: RestoreOrder, facts: dict[str, Any]) -> None:
+    """Leave the evidence of what was restored, who asked, and who agreed."""
+    ctx.ledger.append(
+        EventKind.RESTORE,
+        subject=order.restore_id,
+        actor=ctx.run.actor,
+        facts={
+            "backup_id": order.backup_id,
+            "database": order.database,
+            "address": order.address,
+            "production": order.production,
+            "strategy": order.strategy.value,
+            "requested_by": order.requested_by,
+            "reason": order.reason,
+            **facts,
+        },
+        once=f"restore:{order.restore_id}",
+    )
+
+
+def _new_oid(session_facts: Callable[[str], DatabaseFacts | None], order: RestoreOrder) -> int:
+    """Return the restored database's oid, by the name that it has before the swap or after it."""
+    beside = session_facts(order.beside)
+    if beside is not None:
+        return beside.oid
+    if session_facts(order.kept) is not None:
+        return _facts(session_facts(order.database), order.database).oid
+    raise RestoreRefusedError(f"there is no {order.beside}; nothing was changed, trigger a new run")
+
+
+def _keep(ctx: RestoreContext, order: RestoreOrder, facts: DatabaseFacts, *, name: str) -> KeptDatabase:
+    days = timedelta(days=restore_policy(ctx.source).keep_old_days)
+    return keep(
+        ctx.store,
+        KeptDatabase(
+            restore_id=order.restore_id,
+            source=order.source,
+            server=order.server,
+            database=facts.name,
+            oid=facts.oid,
+            replaced_by=order.database,
+            what="replaced by a restore" if name == "kept" else "restored beside, and not swapped in",
+            drop_after=ctx.clock() + days,
+        ),
+        name=name,
+        encryption=ctx.encryption,
+    )
+
+
+def _facts(facts: DatabaseFacts | None, name: str) -> DatabaseFacts:
+    if facts is None:
+        raise RestoreRefusedError(f"there is no database {name}; nothing was changed, trigger a new run")
+    return facts
+
+
+def _compared_key(order: RestoreOrder, oid: int) -> str:
+    return record_key(order.restore_id, f"{COMPARED}-{oid}")
