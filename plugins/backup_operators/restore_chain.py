@@ -10,9 +10,8 @@ from airflow.sdk import TriggerRule, chain
 from backup_operators.approval import ASK_TASK, AskOperator, CheckApprovalOperator
 from backup_operators.chain import messaging
 from backup_operators.defaults import NOTIFY_TIMEOUT, SOURCE_POOL
-from backup_operators.restore import (
-    PREVIEW,
-    RESOLVE,
+from backup_operators.restore import PREVIEW, RESOLVE, ask_for
+from backup_operators.restore_tasks import (
     CheckAfterwardsOperator,
     CompareOperator,
     KeepOldOperator,
@@ -23,7 +22,6 @@ from backup_operators.restore import (
     SafetyBackupOperator,
     SwapOperator,
     ThawSensor,
-    ask_for,
 )
 from backup_operators.tell import TellOperator
 from include.backup.policy import RestorePolicy, SourcePolicy

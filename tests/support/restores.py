@@ -37,7 +37,7 @@ class Quiet:
     def phase(self, name: str, total: int, unit: str) -> None:
         """Begin nothing."""
 
-    def at(self, done: int) -> None:
+    def at(self, done: int, size: int = 0) -> None:
         """Show nothing."""
 
 
