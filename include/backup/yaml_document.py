@@ -12,6 +12,8 @@ import yaml
 from include.backup.errors import BackupError
 
 KeyPath = tuple[str | int, ...]
+# libyaml, which reads a policy of many sources ten times as fast; every DAG file reads it.
+LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ def read_document(path: Path, error: type[BackupError], *, name: str | None = No
         raise error(f"{shown} is not UTF-8; save it as UTF-8") from cause
     try:
         _refuse_aliases(shown, text, error)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=LOADER)
     except yaml.MarkedYAMLError as cause:
         line = cause.problem_mark.line + 1 if cause.problem_mark else 1
         raise error(f"{shown}:{line}: this is not valid YAML: {cause.problem}") from cause
@@ -77,7 +79,7 @@ def read_document(path: Path, error: type[BackupError], *, name: str | None = No
 
 
 def _refuse_aliases(name: str, text: str, error: type[BackupError]) -> None:
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.AliasEvent):
             raise error(f"{name}:{_line(event)}: aliases (*name) are not allowed; write it out")
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from include.backup.backup_id import SOURCE_NAME
+from include.backup.cron import staggered
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.base_backup import base_backup_policy
@@ -49,6 +52,23 @@ def load_policy(path: Path, *, strict: bool = False) -> Policy:
 
     Raises PolicyError when the file as a whole is not acceptable, or, if ``strict``, when any source is not.
     """
+    policy = _read(path, _content(path))
+    if strict and policy.rejected:
+        raise PolicyError("; ".join(str(error) for error in policy.rejected.values()))
+    return policy
+
+
+def _content(path: Path) -> bytes:
+    """Return what the file holds; an unreadable one is told of by who reads it."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, content: bytes) -> Policy:
+    """Read the file, once for each content: all DAG files of a process, and each step of a task, read the same."""
     document = read_document(path, PolicyError, name=_shown(path))
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     _check_frame(document, schema)
@@ -60,11 +80,21 @@ def load_policy(path: Path, *, strict: bool = False) -> Policy:
         if problems:
             rejected[name] = PolicyError(describe(document.name, problems))
         else:
-            accepted[name] = draft.data
-    if strict and rejected:
-        raise PolicyError("; ".join(str(error) for error in rejected.values()))
+            accepted[name] = _staggered(draft.data, name)
     sources = {name: _source(name, data) for name, data in accepted.items()}
-    return Policy(path=path, sources=sources, rejected=rejected)
+    return Policy(path=path, sources=MappingProxyType(sources), rejected=MappingProxyType(rejected))
+
+
+def _staggered(data: Any, source: str) -> Any:
+    """Return the settings with the source's own minute wherever a schedule leaves it open."""
+    if isinstance(data, list):
+        return [_staggered(item, source) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: staggered(value, source) if key == "cron" and isinstance(value, str) else _staggered(value, source)
+        for key, value in data.items()
+    }
 
 
 def _check_frame(document: Document, schema: Mapping[str, Any]) -> None:
