@@ -17,7 +17,7 @@ with the dump in staging, for `keep_failed_hours` after the failure. A run that 
 verifies it again. An old run without a backup refuses to start: trigger a new run. So does a backfill: a dump cannot
 read the past.
 
-**Undo** Nothing to undo. Expired backups are not deleted yet: no DAG executes the retention so far.
+**Undo** Nothing to undo. `backup_cleanup` deletes what has expired.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ must not be paused: a run that is triggered on a paused DAG waits for ever.
 **Run again** Clear the task that failed, with what is downstream: it finds what was done. A failed `upload` goes on
 with the dump in staging, for `keep_failed_hours` after the failure. For another release trigger a new run.
 
-**Undo** Nothing to undo. Expired backups are not deleted yet: no DAG executes the retention so far.
+**Undo** Nothing to undo. `backup_cleanup` deletes what has expired.
 """
 
 from __future__ import annotations

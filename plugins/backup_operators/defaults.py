@@ -32,6 +32,8 @@ class Tag(StrEnum):
     """Tags of DAGs; the first of a DAG is its area."""
 
     BACKUP = "backup"
+    PROOF = "proof"
+    RETENTION = "retention"
     SCHEDULED = "scheduled"
     TRIGGERED = "triggered"
     RESTORE = "restore"

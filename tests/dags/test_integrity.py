@@ -23,6 +23,8 @@ DAG_IDS = {
 OTHER_DAG_IDS = {
     "pulse_messages.monthly_archive",
     "pulse_messages.restore_database",
+    "backup_cleanup",
+    "pulse_messages.backup_hold",
     "pulse_messages.weekly_backup",
 }
 ALL_DAG_IDS = DAG_IDS | OTHER_DAG_IDS

@@ -21,10 +21,10 @@ from include.backup.retention.execute import dry_run, execute
 from include.backup.retention.plan import Reason
 from include.backup.wal.keys import ClusterKeys
 from include.backup.wal.segments import Segment
+from tests.support.aged_bucket import DAY, NOW, PLAIN, Bucket
 from tests.support.bases import make_stored_base
 from tests.support.builders import make_archive, make_manifest, make_proof
 from tests.support.properties import given
-from tests.unit.test_cleanup import DAY, NOW, PLAIN, Bucket
 
 CLUSTER = "7401"
 KEYS = ClusterKeys(system_identifier=CLUSTER)

@@ -10,6 +10,8 @@ from include.backup.cli.output import columns
 from include.backup.cli.session import Session
 from include.backup.evidence import open_ledger
 from include.backup.holds import HoldState, add_hold, list_holds, parse_until, release_hold
+from include.backup.inventory import find_backup
+from include.backup.retention.cleanup import every_backup
 from include.backup.steps.context import encryption_of, utc_now
 
 
@@ -19,8 +21,9 @@ def run(session: Session) -> int:
 
 
 def _add(session: Session) -> int:
-    backup_id = session.backup_id
-    session.catalog.locate(backup_id)
+    catalog = every_backup(session.source, session.store)
+    backup_id = find_backup(catalog, session.source.name, session.arguments.backup, tier=session.arguments.tier)
+    catalog.locate(backup_id)
     hold = add_hold(
         session.store,
         open_ledger(session.source, session.store),

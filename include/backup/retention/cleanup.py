@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from include.backup.base.stored import base_catalog
-from include.backup.catalog import manifest_key
+from include.backup.base.stored import base_catalog, base_prefix, clusters
+from include.backup.catalog import Catalog, manifest_key
 from include.backup.evidence import Ledger
 from include.backup.evidence.record import once_key
 from include.backup.holds import held_backups, list_holds
@@ -119,6 +119,11 @@ def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
         marks=stale_marks(store, source.name, now),
         staging=() if ctx.staging_root is None else dead_staging(ctx.staging_root, source, now=now),
     )
+
+
+def every_backup(source: SourcePolicy, store: ObjectStore) -> Catalog:
+    """Return the catalogue over all backups of a source, base backups included."""
+    return open_catalog(source, store, also=[base_prefix(cluster) for cluster in clusters(store)])
 
 
 def cleanup_rules(source: SourcePolicy) -> dict[str, TierRule]:

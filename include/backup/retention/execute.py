@@ -62,6 +62,8 @@ class CleanupReport:
         """Return numbers and names, without the decisions: small enough to be handed on."""
         counts: dict[str, int] = {}
         for one in self.removed:
+            if one.failed:
+                continue
             counts[one.what] = counts.get(one.what, 0) + 1
         return {
             "source": self.source,
