@@ -2,15 +2,18 @@
 ### Daily backup: from source to proof
 
 **What** Takes a full backup of one source, stores it encrypted, compares what the store says of it with its
-manifest, restores it into a throw-away server and compares every row with what the dump read.
+manifest, restores it into a throw-away server and compares every row with what the dump read. At the end, also of a
+run that failed, `report_copies` asks Supabase whether its own daily backup is there and counts the copies (3-2-1).
 
 **When** As the policy's `tiers.daily.schedule` says (02:00 UTC as shipped). Runs that were missed are not made up
 for; after an unpause the last one is.
 
-**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the pools `pg_source`
-and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`.
+**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack, Supabase), the pools
+`pg_source` and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and
+`BACKUP_SCRATCH_DIR`.
 
-**Changes** Adds `<prefix>/<backup_id>.tar`, its manifest and a proof to the bucket. Never changes the source.
+**Changes** Adds `<prefix>/<backup_id>.tar`, its manifest and a proof to the bucket, and the report of copies below
+`audit/copies/`. Never changes the source.
 
 **Run again** Clear the task that failed, with what is downstream: it finds what was done. A failed `upload` goes on
 with the dump in staging, for `keep_failed_hours` after the failure. A run that already stored its backup only
@@ -24,7 +27,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG
 
-from backup_operators.chain import backup_chain, ended_run_callback
+from backup_operators.chain import BackupChain, ended_run_callback
 from backup_operators.defaults import Tag, dag_arguments, dagrun_timeout, has_tier, make_dags, timetable
 from include.backup.policy import SourcePolicy
 
@@ -43,7 +46,9 @@ def daily_backup(source: SourcePolicy) -> DAG:
         on_failure_callback=ended_run_callback(source, tier),
         tags=[Tag.BACKUP, Tag.SCHEDULED],
     ) as dag:
-        backup_chain(source, tier, prove=str(tier.prove == "in_chain"))
+        backup = BackupChain(source, tier, prove=str(tier.prove == "in_chain"))
+        backup.report_copies()
+        backup.end()
     return dag
 
 

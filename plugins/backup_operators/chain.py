@@ -10,7 +10,8 @@ from typing import Any
 
 from airflow.sdk import Asset, BaseOperator, TriggerRule, chain
 
-from backup_operators.defaults import NOTIFY_TIMEOUT, SCRATCH_POOL, SCRATCH_TIMEOUT, SOURCE_POOL
+from backup_operators.copies import ReportCopiesOperator
+from backup_operators.defaults import COPIES_TIMEOUT, NOTIFY_TIMEOUT, SCRATCH_POOL, SCRATCH_TIMEOUT, SOURCE_POOL
 from backup_operators.messages import WORK
 from backup_operators.notify import NotifyOperator, tell_of_ended_run
 from backup_operators.operators import (
@@ -62,6 +63,7 @@ class BackupChain:
         self.remove.as_teardown(setups=self.prepare)
         self._tested(self.full)
         self._ends: list[Any] = [self.full.close]
+        self._reports: list[Any] = []
 
     def beside(self, kind: str) -> Steps:
         """Add a second archive of the same run, read from the source right after the first one."""
@@ -93,6 +95,13 @@ class BackupChain:
         """Return a new task of one of the steps' operators, with this chain's source and tier."""
         return make(task_id=task_id, execution_timeout=timeout, **self._step, **arguments)
 
+    def report_copies(self) -> None:
+        """Count the copies when all is done, and ask Supabase for its own; as a teardown, it decides nothing."""
+        report = self.step(ReportCopiesOperator, "report_copies", COPIES_TIMEOUT)
+        report.as_teardown()
+        chain([*self._ends, self.remove], report)
+        self._reports.append(report)
+
     def end(self) -> None:
         """Tell people how the run ended."""
         notify = NotifyOperator(
@@ -104,10 +113,11 @@ class BackupChain:
             keep_failed_hours=self._source.keep_failed_hours,
             release=None if self._release is None else self._release.release,
             work=self._work,
+            also=[report.task_id for report in self._reports],
             **messaging(self._source),
         )
         notify.as_teardown()
-        chain([*self._ends, self.remove], notify)
+        chain([*self._ends, self.remove, *self._reports], notify)
 
     def _tested(self, steps: Steps) -> None:
         chain(steps.verify, self.prepare, steps.restore_test, self.remove)

@@ -25,6 +25,7 @@ SOURCE_POOL = "pg_source"
 SCRATCH_POOL = "scratch"
 SCRATCH_TIMEOUT = timedelta(minutes=10)
 NOTIFY_TIMEOUT = timedelta(minutes=5)
+COPIES_TIMEOUT = timedelta(minutes=10)
 QUEUE_MARGIN = timedelta(hours=6)
 
 
@@ -72,7 +73,7 @@ def dagrun_timeout(source: SourcePolicy, tier: TierPolicy) -> timedelta:
 
     A run that this ends skips its teardowns, and nobody gets ``notify``'s message.
     """
-    timeouts = [*astuple(tier.timeouts), SCRATCH_TIMEOUT, SCRATCH_TIMEOUT, NOTIFY_TIMEOUT]
+    timeouts = [*astuple(tier.timeouts), SCRATCH_TIMEOUT, SCRATCH_TIMEOUT, COPIES_TIMEOUT, NOTIFY_TIMEOUT]
     waits = timedelta(seconds=source.retry_delay_seconds) * source.retries * len(timeouts)
     return sum(timeouts, timedelta()) * (source.retries + 1) + waits + QUEUE_MARGIN
 

@@ -45,12 +45,20 @@ class Outcome:
     seconds: float = 0.0
     release: str | None = None
     work: Sequence[str] = WORK
+    also: Sequence[str] = ()
     late: str | None = None
 
     @property
     def failed(self) -> Sequence[str]:
         """The tasks that failed, in the order of the chain."""
         return [task for task in self.work if self.states.get(task) == "failed"]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the tasks want people to hear."""
+        found = [(self.reports.get(task) or {}).get("note") for task in (*self.work, *self.also)]
+        lost = [f"`{task}` failed, look at it" for task in self.also if self.states.get(task) == "failed"]
+        return [*(escape(str(note)) for note in found if note), *lost]
 
     @property
     def stored(self) -> bool:
@@ -89,7 +97,7 @@ def success_text(outcome: Outcome) -> str:
         if outcome.proven
         else "stored and verified, *not yet proven*"
     )
-    facts += [escape(text) for task in outcome.work if (text := (outcome.reports.get(task) or {}).get("note"))]
+    facts += outcome.notes
     facts.append(f"{outcome.seconds:.0f} s")
     left = [f"`{task}` failed, look at it" for task in CLEANUP if outcome.states.get(task) == "failed"]
     return f"✅ {_title(outcome)}: `{outcome.backup_id}` {'; '.join([*facts, *left])} <{outcome.url}|run>"
@@ -107,6 +115,7 @@ def failure_text(outcome: Outcome) -> str:
             f"*What:* {what}",
             f"*Why:* {_why(outcome, task)}",
             f"*Next:* {_next(outcome, task)} <{url}|{'log' if task else 'run'}>",
+            *(f"*Also:* {note}" for note in outcome.notes),
         )
     )
 

@@ -40,6 +40,7 @@ class NotifyOperator(BaseOperator):
     :param secret_conn_ids: connections whose passwords must not reach a message
     :param release: release that the backup guards (templated)
     :param work: the tasks that have to succeed, in their order
+    :param also: tasks whose notes are told, and that decide nothing
 
     Returns whether the message was delivered, the reason if not, and whether the run succeeded.
     """
@@ -58,6 +59,7 @@ class NotifyOperator(BaseOperator):
         secret_conn_ids: Sequence[str],
         release: str | None = None,
         work: Sequence[str] = WORK,
+        also: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,6 +71,7 @@ class NotifyOperator(BaseOperator):
         self.secret_conn_ids = secret_conn_ids
         self.release = release
         self.work = work
+        self.also = also
 
     def execute(self, context: Context) -> dict[str, Any]:
         outcome = self._outcome(context)
@@ -103,11 +106,16 @@ class NotifyOperator(BaseOperator):
             url=run_url(run.dag_id, run.run_id),
             kept=f"until {kept_until:%Y-%m-%d %H:%M} UTC",
             states=states,
-            reports={task: _pulled(ti, task, "return_value") for task in self.work if states.get(task) == "success"},
+            reports={
+                task: _pulled(ti, task, "return_value")
+                for task in (*self.work, *self.also)
+                if states.get(task) == "success"
+            },
             failures={task: _pulled(ti, task, FAILURE_KEY) for task in self.work if states.get(task) == "failed"},
             seconds=(datetime.now(UTC) - started).total_seconds(),
             release=self.release,
             work=tuple(self.work),
+            also=tuple(self.also),
             late=self._late(ti, states),
         )
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from include.backup.copies.report import CopiesReport
 from include.backup.steps.context import StepContext
+from include.backup.steps.report_copies import CopiesStepReport
+from include.backup.supabase.daily import DailyCheck, DailyState
 
 STEPS = ("preflight", "dump", "compress", "upload", "verify", "restore_test", "close_staging")
 ARCHIVE_STEPS = ("copy_yearly", "change_class")
@@ -104,11 +107,24 @@ class FakeSteps:
     contexts: dict[str, StepContext] = field(default_factory=dict)
     all_contexts: dict[str, list[StepContext]] = field(default_factory=dict)
     arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    supabase: DailyState = DailyState.COMPLETED
     failing_kinds: dict[tuple[str, str], BaseException] = field(default_factory=dict)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for step in (*STEPS, *ARCHIVE_STEPS):
             monkeypatch.setattr(f"include.backup.steps.{step}.run", self._fake(step))
+        monkeypatch.setattr("include.backup.steps.report_copies.run", self._copies)
+        monkeypatch.setattr("backup_operators.copies.die_with_parent", lambda: None)
+
+    def _copies(self, ctx: StepContext, **arguments: Any) -> Any:
+        """Stand in for the report after the chain, which is no step of it."""
+        self.contexts["report_copies"] = ctx
+        self.arguments["report_copies"] = arguments
+        if failure := self.failing.get("report_copies"):
+            raise failure
+        check = DailyCheck(state=self.supabase, text="said by the test")
+        report = CopiesReport(source=ctx.source.name, at=datetime(2025, 1, 19, tzinfo=UTC), copies=(), supabase=check)
+        return CopiesStepReport(report=report, url="s3://pulse-backups/audit/copies/x.json")
 
     def _fake(self, step: str) -> Any:
         def run(ctx: StepContext, **arguments: Any) -> Any:

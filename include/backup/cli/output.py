@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from include.backup.errors import BackupError
 from include.backup.restore.progress import how_far
 from include.backup.restore.progress import size_text as size_text
+from include.backup.text import columns as columns
 
 FORMAT_VERSION = 1
 LOGGER = "include"
@@ -190,18 +191,6 @@ class LinePhases(Phases):
             self._next = now + PLAIN_SECONDS
             text = how_far(done, self._total, self._unit, size=size, seconds=now - self._began)
             self._output.message(f"{self._name}: {text}")
-
-
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield rows as aligned columns.
-
-    >>> list(columns(["id", "size"], [["a", "12 kB"]]))
-    ['id  size', 'a   12 kB']
-    """
-    table = [header, *rows]
-    widths = [max(len(row[index]) for row in table) for index in range(len(header))]
-    for row in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 class _Handler(logging.Handler):

@@ -102,6 +102,7 @@ def make_parser() -> Parser:
     _restore(commands)
     _restore_table(commands)
     _quarantine(commands)
+    _copies(commands)
     _evidence(commands)
     _hold(commands)
     _cleanup(commands)
@@ -239,6 +240,11 @@ def _cleanup(commands: argparse._SubParsersAction[Parser]) -> None:
     command = _command(commands, "cleanup", "show which backups have expired and why the others are kept")
     command.add_argument("--delete", action="store_true", help="delete what has expired; without it nothing is changed")
     command.add_argument("--all", action="store_true", help="also each backup that is kept, with the reason")
+
+
+def _copies(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "copies", "count the copies (3-2-1), each with its newest time and its proof")
+    command.set_defaults(tier=None)
 
 
 def _server(command: Parser) -> None:

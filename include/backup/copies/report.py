@@ -1,0 +1,193 @@
+"""Count the copies of a source's data: pure, from what was found out elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from include.backup.records import from_json, to_json
+from include.backup.supabase.daily import DailyCheck, DailyState
+
+FORMAT_VERSION = 1
+COPIES_WANTED, KINDS_WANTED, OFF_SITE_WANTED = 3, 2, 1
+# The strategy's "maximum data loss" is a day; a run itself takes its time.
+FRESH = timedelta(hours=26)
+
+
+class Place(StrEnum):
+    """Where a copy is."""
+
+    PRODUCTION = "production"
+    SUPABASE = "Supabase's own backups"
+    STORE = "backup store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One copy. It counts only when ``problem`` is None; ``proof`` says how it is known to be good."""
+
+    place: Place
+    storage: str
+    off_site: bool
+    newest: datetime | None
+    proof: str
+    problem: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        return self.problem is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFacts:
+    """What the store holds: the newest backup and the newest that is proven, each with the time of its data."""
+
+    where: str
+    storage: str
+    off_site: bool
+    newest_id: str | None = None
+    newest: datetime | None = None
+    proven_id: str | None = None
+    proven: datetime | None = None
+    proof: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiesReport:
+    """The copies of one source at one time."""
+
+    source: str
+    at: datetime
+    copies: tuple[Copy, ...]
+    supabase: DailyCheck
+
+    @property
+    def counted(self) -> int:
+        return sum(copy.counts for copy in self.copies)
+
+    @property
+    def kinds(self) -> int:
+        return len({copy.storage for copy in self.copies if copy.counts})
+
+    @property
+    def off_site(self) -> int:
+        return sum(copy.counts and copy.off_site for copy in self.copies)
+
+    @property
+    def met(self) -> bool:
+        return self.counted >= COPIES_WANTED and self.kinds >= KINDS_WANTED and self.off_site >= OFF_SITE_WANTED
+
+    def line(self) -> str:
+        """Return one line of evidence."""
+        return (
+            f"3-2-1 {'met' if self.met else 'NOT met'}: {self.counted} of {COPIES_WANTED} copies, "
+            f"{self.kinds} of {KINDS_WANTED} kinds of storage, {self.off_site} of {OFF_SITE_WANTED} off-site"
+        )
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield the table's rows, for a log or a terminal."""
+        for copy in self.copies:
+            newest = "-" if copy.newest is None else f"{copy.newest:%Y-%m-%d %H:%M}"
+            yield (
+                copy.place.value,
+                copy.storage,
+                "yes" if copy.off_site else "no",
+                newest,
+                "yes" if copy.counts else "NO",
+                copy.problem or copy.proof,
+            )
+
+    def to_json(self) -> bytes:
+        """Return the report as it is stored."""
+        return to_json(self, format_version=FORMAT_VERSION)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the counts, for the command line and for XCom."""
+        return {
+            "met": self.met,
+            "copies": self.counted,
+            "kinds_of_storage": self.kinds,
+            "off_site": self.off_site,
+            "supabase": self.supabase.state.value,
+        }
+
+
+HEADER = ("copy", "storage", "off-site", "newest (UTC)", "counts", "proof, or why it does not count")
+
+
+def read_report(content: bytes, *, name: str) -> CopiesReport:
+    """Read a stored report."""
+    return from_json(CopiesReport, content, format_version=FORMAT_VERSION, name=name)
+
+
+def make_report(*, source: str, at: datetime, production: str, store: StoreFacts, supabase: DailyCheck) -> CopiesReport:
+    """Return the report. Nothing counts that is old, unproven, or only said to be there by somebody else's silence."""
+    copies = [_production(production, store), *_supabase(supabase), _store(store, at)]
+    return CopiesReport(source=source, at=at, copies=tuple(copies), supabase=supabase)
+
+
+def shown_path(source: str, moment: datetime) -> str:
+    """Return the key of a report: one for each run, so that none is ever overwritten."""
+    return f"audit/copies/{source}/{moment:%Y%m%dT%H%M%SZ}.json"
+
+
+def _production(storage: str, store: StoreFacts) -> Copy:
+    if store.newest is None:
+        return Copy(
+            place=Place.PRODUCTION,
+            storage=storage,
+            off_site=False,
+            newest=None,
+            proof="",
+            problem="no backup has read it yet",
+        )
+    return Copy(
+        place=Place.PRODUCTION,
+        storage=storage,
+        off_site=False,
+        newest=store.newest,
+        proof=f"the original; last read whole by {store.newest_id}",
+    )
+
+
+def _supabase(check: DailyCheck) -> Sequence[Copy]:
+    if check.state is DailyState.NOT_HOSTED:
+        return ()
+    return (
+        Copy(
+            place=Place.SUPABASE,
+            storage="Supabase managed storage",
+            off_site=False,
+            newest=check.newest,
+            proof=f"{check.text}; by Supabase's word alone, it cannot be restored elsewhere to be compared",
+            problem=None if check.good else f"{check.state.value}: {check.text}",
+        ),
+    )
+
+
+def _store(store: StoreFacts, at: datetime) -> Copy:
+    return Copy(
+        place=Place.STORE,
+        storage=store.storage,
+        off_site=store.off_site,
+        newest=store.proven or store.newest,
+        proof=f"{store.where}: {store.proven_id}, {store.proof}",
+        problem=_store_problem(store, at),
+    )
+
+
+def _store_problem(store: StoreFacts, at: datetime) -> str | None:
+    if store.newest is None:
+        return f"{store.where} holds no backup"
+    if store.proven is None:
+        return f"no backup in {store.where} is proven; the newest is {store.newest_id}"
+    if at - store.proven > FRESH:
+        return f"the newest proven backup in {store.where} is {_hours(at - store.proven)} old ({store.proven_id})"
+    return None
+
+
+def _hours(age: timedelta) -> str:
+    return f"{age.total_seconds() / 3600:.0f} h"
