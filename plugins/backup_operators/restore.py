@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from include.backup.restore.context import RestoreContext
 
 RESOLVE, PREVIEW = "resolve_backup", "preview_restore"
-PROGRESS_SECONDS = 10.0
 
 
 class RestoreBaseOperator(BaseOperator):
@@ -57,28 +55,6 @@ class RestoreBaseOperator(BaseOperator):
         """End the child processes."""
         if self._runner is not None:
             self._runner.kill()
-
-
-class LoggedProgress:
-    """Writes how far a restore is to the task's log, every few seconds."""
-
-    def __init__(self) -> None:
-        self._name, self._total, self._unit, self._began, self._told = "", 0, "", 0.0, 0.0
-
-    def phase(self, name: str, total: int, unit: str) -> None:
-        self._name, self._total, self._unit = name, total, unit
-        self._began = self._told = time.monotonic()
-        step_log().info("%s %d %s", name, total, unit)
-
-    def at(self, done: int, size: int = 0) -> None:
-        now = time.monotonic()
-        if now - self._told < PROGRESS_SECONDS or not done:
-            return
-        self._told = now
-        left = (now - self._began) / done * max(self._total - done, 0)
-        step_log().info(
-            "%s: %d of %d %s, %d bytes, about %.0f s left", self._name, done, self._total, self._unit, size, left
-        )
 
 
 def ask_for(source: SourcePolicy) -> Any:

@@ -13,7 +13,6 @@ from backup_operators.approval import guarded, require_approval
 from backup_operators.restore import (
     PREVIEW,
     RESOLVE,
-    LoggedProgress,
     RestoreBaseOperator,
     pulled,
     restore_context,
@@ -21,6 +20,7 @@ from backup_operators.restore import (
 )
 from backup_operators.step import step_log
 from include.backup.process import Runner
+from include.backup.restore.progress import LogProgress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -155,7 +155,7 @@ class LoadBesideOperator(OrderOperator):
     def carry_out(self, context: Context, ctx: RestoreContext, order: RestoreOrder, seal: str) -> dict[str, Any]:
         from include.backup.restore.work import load
 
-        report = load(ctx, order, progress=LoggedProgress())
+        report = load(ctx, order, progress=LogProgress(step_log()))
         step_log().info("%s", report.line())
         return {"database": report.database, "tables": report.tables, "rows": report.rows, "seconds": report.seconds}
 
@@ -166,7 +166,7 @@ class CompareOperator(LoadBesideOperator):
     def carry_out(self, context: Context, ctx: RestoreContext, order: RestoreOrder, seal: str) -> dict[str, Any]:
         from include.backup.restore.work import compare
 
-        found = compare(ctx, order, seal, progress=LoggedProgress())
+        found = compare(ctx, order, seal, progress=LogProgress(step_log()))
         line = (
             f"{found.database} holds {order.backup_id}: {found.tables} tables, {found.rows} rows, every row identical"
         )

@@ -50,11 +50,18 @@ examples:
   python -m include.backup restore pulse_messages latest-proven --to-database pulse_restored --create --dry-run
   python -m include.backup restore pulse_messages latest-proven --to-database pulse_restored --create --yes \\
       --connection new_server
+  python -m include.backup restore pulse_messages release:2025.3.1 --swap --reason "bad deploy" --dry-run
+  python -m include.backup restore pulse_messages before:2025-01-19T11:30:00Z --swap --reason "bad deploy" \\
+      --end-sessions --yes-i-have-approval pulse_messages
+  python -m include.backup restore pulse_messages --undo 20250119T120000Z_3fa9c1
   PGPASSWORD=... python -m include.backup restore pulse_messages latest --to-database pulse_restored --create \\
       --host db.example.com --user postgres --sslrootcert ca.pem --with-roles
 
 Without --connection or --host the target is on the source's own server. The restore refuses the source itself and
 a database that is not empty. It ends with a comparison of every row with what the dump read.
+
+--swap replaces the source itself, as the DAG restore_database does: backed up first, loaded beside, compared, swapped
+by name; the old database stays beside. The role is that of the policy's restore.source_connection.
 """
 QUARANTINE_EPILOG = """\
 examples:
@@ -178,8 +185,24 @@ def _verify(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _restore(commands: argparse._SubParsersAction[Parser]) -> None:
     command = _command(commands, "restore", "restore a full backup into a new database", RESTORE_EPILOG)
-    _backup(command)
-    command.add_argument("--to-database", required=True, metavar="NAME", help="the database to restore into")
+    command.add_argument(
+        "backup",
+        metavar="BACKUP",
+        nargs="?",
+        help="a backup's id, latest, latest-proven, before:TIME, release:NAME or release:NAME@COMMIT",
+    )
+    command.add_argument("--tier", help="the tier in which latest is looked for")
+    goal = command.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--to-database", metavar="NAME", help="the database to restore into")
+    goal.add_argument("--swap", action="store_true", help="replace the source itself, by a swap of names")
+    goal.add_argument("--undo", metavar="RESTORE_ID", help="give the database back that this restore has replaced")
+    swap = command.add_argument_group("with --swap and --undo")
+    swap.add_argument("--reason", default="", help="for the evidence")
+    swap.add_argument("--end-sessions", action="store_true", help="end the sessions of the source")
+    swap.add_argument("--give-up-slots", action="store_true", help="slots and subscriptions stay with the old one")
+    swap.add_argument(
+        "--yes-i-have-approval", metavar="DATABASE", help="do not ask; the database's name, typed in full"
+    )
     command.add_argument("--create", action="store_true", help="make that database; else it must be there, empty")
     _server(command)
     command.add_argument("--with-roles", action="store_true", help="make the roles that the target lacks")

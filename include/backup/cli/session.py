@@ -15,10 +15,11 @@ from include.backup.catalog import Catalog
 from include.backup.cli.output import Output
 from include.backup.connection_spec import ConnectionSpec, Secret
 from include.backup.connections import DatabaseConnection, StoreConnection, resolve_connection
-from include.backup.errors import ConnectionDefinitionError, SettingsError
+from include.backup.errors import ConnectionDefinitionError, ParameterError, SettingsError
 from include.backup.inventory import find_backup
 from include.backup.policy import PROJECT, Policy, SourcePolicy, load_policy, policy_path
 from include.backup.process import Runner
+from include.backup.restore.choice import choose, parse_choice
 from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.steps.context import SAFETY_PREFIX, open_catalog, open_store
 from include.backup.store import ObjectStore
@@ -79,7 +80,14 @@ class Session:
     @cached_property
     def backup_id(self) -> str:
         """The backup that the command names."""
-        return find_backup(self.catalog, self.source.name, self.arguments.backup, tier=self.arguments.tier)
+        wanted = self.arguments.backup
+        if wanted is None:
+            raise ParameterError("which backup? give an id, latest-proven, before:TIME or release:NAME")
+        choice = parse_choice(wanted)
+        if choice is not None:
+            unproven = bool(getattr(self.arguments, "unproven", False))
+            return choose(self.catalog, self.source.name, choice, unproven=unproven)
+        return find_backup(self.catalog, self.source.name, wanted, tier=self.arguments.tier)
 
     @property
     def staging_root(self) -> Path:

@@ -90,6 +90,7 @@ def prepare(ctx: RestoreContext, wish: Wish) -> RestoreOrder:
             with_roles=wish.with_roles,
             unproven=wish.unproven,
             compare=True,
+            quarantine=not destination.production,
             jobs=ctx.jobs,
         )
     )

@@ -16,6 +16,7 @@ from include.backup.manifest import Manifest, fingerprint
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import read_toc
 from include.backup.proof.checks import run_checks
+from include.backup.quarantine import quarantine
 from include.backup.records import from_json, to_json
 from include.backup.restore.compare import RestoreComparer
 from include.backup.restore.context import RestoreContext
@@ -30,6 +31,7 @@ from include.backup.restore.survey import DatabaseFacts, database_facts
 from include.backup.restore.swap import SwapReport, SwapRequest, reopen, swap
 from include.backup.restore.target import Target, shown
 from include.backup.restore.target_lock import target_lock
+from include.backup.restore.written import keep_written, written
 
 FORMAT_VERSION = 1
 COMPARED = "compared"
@@ -94,6 +96,8 @@ def compare(ctx: RestoreContext, order: RestoreOrder, seal: str, *, progress: Pr
     target = Target(destination.connection, database=order.beside)
     with connect(destination.connection, settings={}) as session:
         facts = _facts(database_facts(session, order.beside), order.beside)
+    if ctx.store.head(_compared_key(order, facts.oid)) is not None:
+        return require_compared(ctx, order, seal, facts.oid)
     manifest, _ = read_backup(ctx, order)
     reader = ArchiveReader(ctx.store, manifest)
     progress.phase("comparing", manifest.rows, "rows")
@@ -113,6 +117,9 @@ def compare(ctx: RestoreContext, order: RestoreOrder, seal: str, *, progress: Pr
     compared = Compared(seal=seal, database=order.beside, oid=facts.oid, tables=found.tables, rows=found.rows)
     content = to_json(compared, format_version=FORMAT_VERSION)
     ctx.store.put_if_absent(_compared_key(order, facts.oid), content, encryption=ctx.encryption)
+    if not order.production:
+        # Only now: it changes rows. What becomes production is to act, and a copy is not.
+        ctx.log.info("%s", quarantine(target.endpoint).line())
     if order.strategy is Strategy.NEW:
         record_restore(ctx, order, {"compared_rows": found.rows})
     return compared
@@ -169,6 +176,8 @@ def check_afterwards(ctx: RestoreContext, order: RestoreOrder) -> int:
 def keep_old(ctx: RestoreContext, order: RestoreOrder) -> KeptDatabase:
     """Record until when the replaced database is kept."""
     destination = ctx.destination(order)
+    counts = written(destination.connection, order.database)
+    keep_written(ctx.store, order.restore_id, counts, encryption=ctx.encryption)
     with connect(destination.connection, settings={}) as session:
         return _keep(ctx, order, _facts(database_facts(session, order.kept), order.kept), name="kept")
 

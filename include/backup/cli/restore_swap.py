@@ -1,0 +1,148 @@
+"""restore --swap and --undo: replace the source itself by a swap of names, and take that back."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from include.backup.approval import Approval
+from include.backup.chain import new_run, user_name
+from include.backup.cli.output import columns
+from include.backup.cli.session import Session
+from include.backup.errors import ParameterError
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import Where
+from include.backup.restore.order import RestoreOrder, keep_order
+from include.backup.restore.prepare import Wish, prepare
+from include.backup.restore.restore import default_jobs
+from include.backup.restore.survey import change_lines
+from include.backup.restore.undo import Undo, find_undo, undo
+from include.backup.restore.work import back_up_target, check_afterwards, compare, keep_old, load, swap_in
+from include.backup.steps.context import utc_now
+
+
+def run(session: Session) -> int:
+    """Swap or undo, or print only what would be done."""
+    ctx = _context(session)
+    return _undo(session, ctx) if session.arguments.undo else _swap(session, ctx)
+
+
+def _swap(session: Session, ctx: RestoreContext) -> int:
+    arguments = session.arguments
+    order = prepare(ctx, _wish(session))
+    session.output.preview((*order.lines(), *change_lines(order.changes)))
+    if arguments.dry_run:
+        if session.output.as_json:
+            session.output.result("restore", {"dry_run": True, "preview": _document(order)}, ())
+        return 0
+    _confirm(session, order.database)
+    seal = keep_order(ctx.store, order, encryption=ctx.encryption)
+    safety = back_up_target(ctx, order) if order.replaces else {}
+    with session.output.progress() as progress:
+        load(ctx, order, progress=progress)
+        compared = compare(ctx, order, seal, progress=progress)
+    facts: dict[str, Any] = {"restore_id": order.restore_id, "seal": seal, "rows": compared.rows, "safety": safety}
+    lines = [f"{order.backup_id}: {compared.tables} tables, {compared.rows} rows, every row identical"]
+    if order.replaces:
+        report = swap_in(ctx, order, seal, approve=lambda: _approval(seal))
+        kept = keep_old(ctx, order)
+        facts |= {"swap": report.to_dict(), "kept_until": kept.drop_after.isoformat()}
+        lines += [
+            report.line(),
+            f"it is kept until {kept.drop_after:%Y-%m-%d %H:%M} UTC; give it back with --undo {order.restore_id}",
+        ]
+    facts["checks"] = check_afterwards(ctx, order)
+    session.output.result("restore", {"dry_run": False, "preview": _document(order), "report": facts}, lines)
+    return 0
+
+
+def _undo(session: Session, ctx: RestoreContext) -> int:
+    arguments = session.arguments
+    found = find_undo(ctx, arguments.undo)
+    session.output.preview(_undo_lines(found))
+    if arguments.dry_run:
+        if session.output.as_json:
+            session.output.result("restore", {"dry_run": True, "preview": found.to_dict()}, ())
+        return 0
+    _confirm(session, found.database)
+    report = undo(ctx, found, end_sessions=arguments.end_sessions)
+    session.output.result(
+        "restore", {"dry_run": False, "preview": found.to_dict(), "report": report.to_dict()}, [report.line()]
+    )
+    return 0
+
+
+def _undo_lines(found: Undo) -> list[str]:
+    lines = [
+        f"gives back   {found.kept} as {found.database}",
+        f"puts aside   what is {found.database} now, as {found.aside}, with all that was written since the swap",
+        f"sessions     {found.sessions} will be ended",
+    ]
+    if not found.written:
+        return [*lines, "written      nothing since the swap, as far as the statistics say"]
+    rows = [(item.table, str(item.inserted), str(item.updated), str(item.deleted)) for item in found.written]
+    return [*lines, "lost from view, written since the swap:", *columns(("table", "new", "changed", "deleted"), rows)]
+
+
+def _context(session: Session) -> RestoreContext:
+    return RestoreContext(
+        policy=session.policy,
+        source=session.source,
+        connections=session.database,
+        store_connection=session.store_connection,
+        run=new_run(),
+        staging_root=session.arguments.work_dir or session.staging_root,
+        scratch_root=session.scratch_root,
+        runner=session.runner,
+        log=session.log,
+        jobs=session.arguments.jobs or default_jobs(),
+    )
+
+
+def _wish(session: Session) -> Wish:
+    arguments = session.arguments
+    return Wish(
+        backup_id=session.backup_id,
+        where=Where.PRODUCTION,
+        end_sessions=arguments.end_sessions,
+        give_up_slots=arguments.give_up_slots,
+        unproven=arguments.unproven,
+        with_roles=arguments.with_roles,
+        dry_run=arguments.dry_run,
+        reason=arguments.reason,
+    )
+
+
+def _approval(seal: str) -> Approval:
+    """Return who typed the database's name: without Airflow nobody can be asked twice."""
+    name = user_name()
+    return Approval(requested_by=name, approved_by=f"{name}, at the command line", approved_at=utc_now(), seal=seal)
+
+
+def _confirm(session: Session, database: str) -> None:
+    """Have the database's name typed; raises ParameterError when nobody can be asked, or says something else."""
+    typed = session.arguments.yes_i_have_approval
+    if typed is None and not sys.stdin.isatty():
+        raise ParameterError(
+            f"nobody can be asked here; add --yes-i-have-approval {database}, or --dry-run to see the preview"
+        )
+    if typed is None:
+        print(f"This replaces {database}. Type its name to go on: ", end="", file=sys.stderr, flush=True)
+        typed = sys.stdin.readline().strip()
+    if typed != database:
+        raise ParameterError(f"{typed!r} is not the name of the database that would be replaced; nothing was changed")
+
+
+def _document(order: RestoreOrder) -> dict[str, Any]:
+    return {
+        "restore_id": order.restore_id,
+        "backup_id": order.backup_id,
+        "database": order.database,
+        "address": order.address,
+        "strategy": order.strategy.value,
+        "production": order.production,
+        "rows_then": order.backup_rows,
+        "rows_now": 0 if order.target is None else order.target.rows,
+        "estimated_seconds": order.estimated_seconds,
+        "warnings": list(order.warnings),
+    }

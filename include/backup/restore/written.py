@@ -1,0 +1,83 @@
+"""What a database has taken since a swap, by PostgreSQL's statistics: what going back would lose from view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from include.backup.connections import DatabaseConnection
+from include.backup.postgres.session import connect
+from include.backup.records import from_json, to_json
+from include.backup.restore.order import record_key
+from include.backup.store import Encryption, ObjectStore
+
+FORMAT_VERSION = 1
+NAME = "written"
+_COUNTS = (
+    "SELECT format('%I.%I', schemaname, relname) AS name, n_tup_ins AS inserted, n_tup_upd AS updated,"
+    " n_tup_del AS deleted FROM pg_catalog.pg_stat_user_tables ORDER BY 1"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Rows that a table has taken; the load of a restore counts too."""
+
+    table: str
+    inserted: int
+    updated: int
+    deleted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """The counts of all tables at one moment."""
+
+    tables: tuple[Written, ...]
+
+
+def written(connection: DatabaseConnection, database: str) -> tuple[Written, ...]:
+    """Return what each table of a database has taken since it was made."""
+    with connect(replace(connection, dbname=database)) as session:
+        rows = session.execute(_COUNTS).fetchall()
+    return tuple(
+        Written(table=str(row["name"]), inserted=row["inserted"], updated=row["updated"], deleted=row["deleted"])
+        for row in rows
+    )
+
+
+def written_since(before: tuple[Written, ...], now: tuple[Written, ...]) -> tuple[Written, ...]:
+    """Return what each table took between two looks, without those that took nothing.
+
+    >>> one = Written(table="t", inserted=5, updated=0, deleted=0)
+    >>> written_since((one,), (replace(one, inserted=7),))
+    (Written(table='t', inserted=2, updated=0, deleted=0),)
+    """
+    known = {item.table: item for item in before}
+    nothing = Written(table="", inserted=0, updated=0, deleted=0)
+    changes = []
+    for item in now:
+        old = known.get(item.table, nothing)
+        change = Written(
+            table=item.table,
+            inserted=max(item.inserted - old.inserted, 0),
+            updated=max(item.updated - old.updated, 0),
+            deleted=max(item.deleted - old.deleted, 0),
+        )
+        if change.inserted or change.updated or change.deleted:
+            changes.append(change)
+    return tuple(changes)
+
+
+def keep_written(store: ObjectStore, restore_id: str, counts: tuple[Written, ...], *, encryption: Encryption) -> None:
+    """Write down what the restored database had taken when it came into its place; the first time counts."""
+    key = record_key(restore_id, NAME)
+    if store.head(key) is None:
+        store.put_if_absent(key, to_json(Counts(tables=counts), format_version=FORMAT_VERSION), encryption=encryption)
+
+
+def read_written(store: ObjectStore, restore_id: str) -> tuple[Written, ...]:
+    """Return what was written down; nothing when it never was."""
+    key = record_key(restore_id, NAME)
+    if store.head(key) is None:
+        return ()
+    return from_json(Counts, store.get(key), format_version=FORMAT_VERSION, name=key).tables
