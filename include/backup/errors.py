@@ -373,6 +373,30 @@ class RestoreError(BackupError):
     """Raised when pg_restore fails or the target is not fit."""
 
 
+class TargetOutsideWindowError(RestoreError, RetryWorthlessError):
+    """Raised when a point in time cannot be recovered; says what can be."""
+
+    exit_code = 2
+
+
+class TargetNotReachedError(RestoreError, RetryWorthlessError):
+    """Raised when the log ended before a transaction or a named restore point was found in it."""
+
+    exit_code = 2
+
+
+class TimelineMissingError(RestoreError, RetryWorthlessError):
+    """Raised when no way leads to the timeline that was asked for; says which there are."""
+
+    exit_code = 2
+
+
+class WalSegmentMissingError(RestoreError, RetryWorthlessError):
+    """Raised when a WAL segment that a recovery needs is not stored; names it."""
+
+    exit_code = 4
+
+
 class RestoreRefusedError(RestoreError, RetryWorthlessError):
     """Raised when a restore would overwrite something, or the target cannot take the archive as it is."""
 

@@ -221,6 +221,13 @@ class PostgresServer:
                 start_new_session=True,
             )
 
+    def _has_ended(self) -> bool:
+        """Tell whether the server is gone; one that recovers may end long after it was started."""
+        if self._child is not None:
+            return self._child.poll() is not None
+        found = postmaster.read_pid_file(self.spec.data)
+        return found is None or not postmaster.is_alive(found.pid)
+
     def _wait_until_ready(self, *, previous: postmaster.PidFile | None) -> None:
         old = None if previous is None else previous.identity
 
@@ -229,7 +236,7 @@ class PostgresServer:
             return found is not None and found.identity != old and found.status == "ready"
 
         def settled() -> bool:
-            return ready() or (self._child is not None and self._child.poll() is not None)
+            return ready() or self._has_ended()
 
         postmaster.wait_for(settled, self.spec.start_seconds)
         if not ready():

@@ -85,6 +85,39 @@ class InheritedProof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TableRead:
+    """One table of a started base backup that was read whole; ``bytes`` is the length of its rows as text."""
+
+    database: str
+    table: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseProof:
+    """What was shown of a base backup: it was unpacked, started, and recovered to ``lsn`` on ``timeline``.
+
+    ``bases`` are the backups that it took, the full one first. ``files`` were compared with PostgreSQL's own
+    manifests; ``checksummed_blocks`` (None without data checksums) and ``checked_relations`` (None without amcheck)
+    were found sound after recovery.
+    """
+
+    bases: tuple[str, ...]
+    lsn: str
+    timeline: int
+    segments: int
+    files: int
+    checksummed_blocks: int | None
+    checked_relations: int | None
+    tables: tuple[TableRead, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """One restore test of one backup."""
 
@@ -111,6 +144,7 @@ class Proof:
     evidence_head: str | None = None
     # A copy is proven by the proof of its original: the archives are the same bytes.
     inherited_from: InheritedProof | None = None
+    base: BaseProof | None = None
 
     @property
     def rows(self) -> int:

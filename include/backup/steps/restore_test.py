@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from include.backup.backup_id import parse_backup_id
+from include.backup.base.prove import BaseProofRequest, prove_base
 from include.backup.catalog import Catalog, proof_prefix
 from include.backup.errors import ProofFailedError
 from include.backup.evidence import EventKind, open_ledger
 from include.backup.in_use import reading
+from include.backup.manifest import Manifest
+from include.backup.point_in_time.stored import read_stored
 from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
 from include.backup.proof.prove import ProofRequest, prove
@@ -24,6 +27,8 @@ from include.backup.steps.dump import SCHEMA_KIND
 from include.backup.store import ObjectStore
 
 SHOWN = 10
+BASE_KIND = "base"
+_NOTES = {SCHEMA_KIND: "schema archive proven", BASE_KIND: "base backup started, every table, page and index read"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,12 @@ class RestoreTestReport:
         if parse_backup_id(self.backup_id).kind == SCHEMA_KIND:
             return (
                 f"{self.backup_id} proven ({self.level}): the whole schema equal, without data as it was dumped; "
+                f"{self.seconds:.1f} s, proof {self.proof_id}"
+            )
+        if parse_backup_id(self.backup_id).kind == BASE_KIND:
+            return (
+                f"{self.backup_id} proven ({self.level}): started and recovered to where it is consistent; "
+                f"{self.tables} tables read whole, {self.rows} rows, every file, page and index sound; "
                 f"{self.seconds:.1f} s, proof {self.proof_id}"
             )
         return (
@@ -94,18 +105,10 @@ def prove_stored(
     """Prove a stored backup and write the proof, passed or failed, beside it."""
     encryption = encryption_of(stored.source, stored.store)
     manifest, content = stored.catalog.read(stored.backup_id)
-    request = ProofRequest(
-        store=stored.store,
-        manifest=manifest,
-        manifest_bytes=content,
-        scratch_root=stored.scratch_root,
-        jobs=os.cpu_count() or 1,
-        level_needed=Level(manifest.proof_level),
-        allowed_gaps=tuple(stored.source.proof.allowed_gaps),
-    )
     ledger = open_ledger(stored.source, stored.store, clock=clock)
     with reading(stored.store, manifest, what="a restore test", clock=clock):
-        proof = replace(prove(request, runner=runner, log=log, clock=clock), evidence_head=str(ledger.head()))
+        made = _prove(stored, manifest, content, runner, log, clock)
+        proof = replace(made, evidence_head=str(ledger.head()))
     key = f"{proof_prefix(stored.backup_id)}{proof.proof_id}.json"
     stored.store.put_if_absent(key, proof.to_json(), encryption=encryption)
     ledger.append(
@@ -120,6 +123,36 @@ def prove_stored(
     return proof
 
 
+def _prove(
+    stored: StoredBackup,
+    manifest: Manifest,
+    content: bytes,
+    runner: Runner,
+    log: logging.Logger,
+    clock: Callable[[], datetime],
+) -> Proof:
+    if manifest.base is not None:
+        base_request = BaseProofRequest(
+            store=stored.store,
+            stored=read_stored(stored.source, stored.store, system_identifier=manifest.base.system_identifier),
+            manifest=manifest,
+            manifest_bytes=content,
+            scratch_root=stored.scratch_root,
+            jobs=os.cpu_count() or 1,
+        )
+        return prove_base(base_request, runner=runner, log=log, clock=clock)
+    request = ProofRequest(
+        store=stored.store,
+        manifest=manifest,
+        manifest_bytes=content,
+        scratch_root=stored.scratch_root,
+        jobs=os.cpu_count() or 1,
+        level_needed=Level(manifest.proof_level),
+        allowed_gaps=tuple(stored.source.proof.allowed_gaps),
+    )
+    return prove(request, runner=runner, log=log, clock=clock)
+
+
 def _facts(proof: Proof) -> dict[str, Any]:
     return {
         "proof_id": proof.proof_id,
@@ -127,8 +160,8 @@ def _facts(proof: Proof) -> dict[str, Any]:
         "level": proof.level,
         "level_needed": proof.level_needed,
         "manifest_sha256": proof.manifest_sha256,
-        "tables": len(proof.tables),
-        "rows": proof.rows,
+        "tables": len(proof.tables if proof.base is None else proof.base.tables),
+        "rows": proof.rows if proof.base is None else proof.base.rows,
         "differences": len(proof.differences),
         "not_proven": len(proof.not_proven),
         "seconds": round((proof.finished_at - proof.started_at).total_seconds(), 3),
@@ -137,15 +170,14 @@ def _facts(proof: Proof) -> dict[str, Any]:
 
 def report(proof: Proof) -> RestoreTestReport:
     """Return the short form of a proof."""
-    schema = parse_backup_id(proof.backup_id).kind == SCHEMA_KIND
     return RestoreTestReport(
-        note="schema archive proven" if schema else "",
+        note=_NOTES.get(parse_backup_id(proof.backup_id).kind, ""),
         backup_id=proof.backup_id,
         proof_id=proof.proof_id,
         result=proof.result.value,
         level=proof.level.value,
-        tables=len(proof.tables),
-        rows=proof.rows,
+        tables=len(proof.tables if proof.base is None else proof.base.tables),
+        rows=proof.rows if proof.base is None else proof.base.rows,
         sequences=proof.sequences,
         large_objects=proof.large_objects,
         not_proven=len(proof.not_proven),
