@@ -136,6 +136,53 @@ class CriticalTableMissingError(SourceError, RetryWorthlessError):
     exit_code = 2
 
 
+# --- the schema's history in git -----------------------------------------------------------------
+
+
+class GitError(BackupError):
+    """Raised when git or the remote of the schema's history does not do what was asked."""
+
+
+class GitUnreachableError(GitError):
+    """Raised when the host of the remote does not answer."""
+
+    exit_code = 3
+
+
+class GitDeniedError(GitError, RetryWorthlessError):
+    """Raised when the remote refuses the key or the token."""
+
+    exit_code = 3
+
+
+class GitHostKeyError(GitError, RetryWorthlessError):
+    """Raised when the host of the remote is not known, or is another than it was."""
+
+    exit_code = 3
+
+
+class GitTlsError(GitError, RetryWorthlessError):
+    """Raised when the remote's certificate is not trusted."""
+
+    exit_code = 3
+
+
+class GitRepositoryMissingError(GitError, RetryWorthlessError):
+    """Raised when there is no repository under the remote's address."""
+
+    exit_code = 2
+
+
+class GitPushRejectedError(GitError, RetryWorthlessError):
+    """Raised when the remote takes the commit and then refuses it; the commit is kept."""
+
+
+class GitDivergedError(GitError, RetryWorthlessError):
+    """Raised when the remote's branch and the kept commits contradict each other; nothing is overwritten."""
+
+    exit_code = 5
+
+
 # --- staging ---------------------------------------------------------------------------------------
 
 

@@ -91,6 +91,11 @@ class Layout:
         return self.state / "airflow"
 
     @property
+    def schema_remote(self) -> Path:
+        """The git remote of the schema's history: a bare repository beside everything else."""
+        return self.state / "schema.git"
+
+    @property
     def staging(self) -> Path:
         return self.state / "staging"
 

@@ -145,6 +145,7 @@ class Stack:
             "PULSE_S3_ACCESS_KEY": credentials.store_access_key,
             "PULSE_S3_SECRET_KEY": credentials.store_secret_key,
             "PULSE_S3_CA": str(self.layout.ca),
+            "PULSE_SCHEMA_GIT_URL": f"file://{self.layout.schema_remote}",
             "PULSE_SLACK_WEBHOOK_URL": f"{self.slack.url}/{credentials.slack_token}",
             "PULSE_SUPABASE_API": self.supabase.url,
             "PULSE_SUPABASE_TOKEN": credentials.supabase_token,

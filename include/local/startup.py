@@ -15,6 +15,7 @@ from include.local.airflow import Airflow, now
 from include.local.credentials import load_credentials
 from include.local.layout import Layout
 from include.local.s3 import Store
+from include.local.schema_remote import ensure_schema_remote
 from include.local.slack import SlackCapture
 from include.local.source import Source
 from include.local.status import UpReport
@@ -53,6 +54,7 @@ class Startup:
         self.layout.make_folders()
         load_credentials(self.layout.credentials)
         ensure_certificates(self.layout)
+        ensure_schema_remote(self.layout)
         self._require_free_ports()
         with ThreadPoolExecutor(max_workers=5) as pool:
             try:

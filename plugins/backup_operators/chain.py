@@ -165,7 +165,12 @@ def backups_of(source: str) -> Asset:
 
 def ended_run_callback(source: SourcePolicy, tier: TierPolicy) -> Any:
     """Return the DAG's callback for runs that Airflow itself ends."""
-    return partial(tell_of_ended_run, source=source.name, tier=tier.name, **messaging(source))
+    return ended_callback(source, tier.name)
+
+
+def ended_callback(source: SourcePolicy, what: str) -> Any:
+    """Return the callback of a DAG that is not a tier's; ``what`` says which backup it is."""
+    return partial(tell_of_ended_run, source=source.name, tier=what, **messaging(source))
 
 
 def messaging(source: SourcePolicy) -> dict[str, Any]:

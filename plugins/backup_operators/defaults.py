@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -73,7 +73,12 @@ def dagrun_timeout(source: SourcePolicy, tier: TierPolicy) -> timedelta:
 
     A run that this ends skips its teardowns, and nobody gets ``notify``'s message.
     """
-    timeouts = [*astuple(tier.timeouts), SCRATCH_TIMEOUT, SCRATCH_TIMEOUT, COPIES_TIMEOUT, NOTIFY_TIMEOUT]
+    others = [SCRATCH_TIMEOUT, SCRATCH_TIMEOUT, COPIES_TIMEOUT, NOTIFY_TIMEOUT]
+    return last_resort(source, [*astuple(tier.timeouts), *others])
+
+
+def last_resort(source: SourcePolicy, timeouts: Sequence[timedelta]) -> timedelta:
+    """Return what is longer than all tries of tasks with these timeouts, and the waits between them."""
     waits = timedelta(seconds=source.retry_delay_seconds) * source.retries * len(timeouts)
     return sum(timeouts, timedelta()) * (source.retries + 1) + waits + QUEUE_MARGIN
 

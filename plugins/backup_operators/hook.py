@@ -53,14 +53,14 @@ class BackupHook(BaseHook):
         return SupabaseConnection.from_spec(self.spec(conn_id))
 
     def secrets(self, conn_ids: Iterable[str]) -> list[str]:
-        """Return the passwords of these connections; one that does not exist has none."""
+        """Return the passwords and private keys of these connections; one that does not exist has none."""
         found: list[str] = []
         for conn_id in conn_ids:
             try:
-                password = self.spec(conn_id).password
+                spec = self.spec(conn_id)
             except ConnectionDefinitionError as error:
                 self.log.warning("%s", error)
                 continue
-            if password:
-                found.append(str(password))
+            hidden = (spec.password, spec.extra.get("private_key"))
+            found.extend(str(secret) for secret in hidden if secret)
         return found

@@ -150,7 +150,8 @@ def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
     """Return the ids of all connections of a source."""
     slack = () if source.slack is None else (source.slack.connection,)
     supabase = () if source.supabase is None else (source.supabase.connection,)
-    return (source.connection, source.store.connection, *slack, *supabase)
+    schema = () if source.schema_backup is None else (source.schema_backup.connection,)
+    return (source.connection, source.store.connection, *slack, *supabase, *schema)
 
 
 def run_identity(context: Context) -> RunIdentity:

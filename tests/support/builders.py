@@ -218,7 +218,7 @@ def _write_entry(writer: _TocWriter, entry: TocEntry, version: tuple[int, int]) 
     for text in ("1259", "16384", entry.tag, entry.desc):
         writer.text(text)
     writer.number(int(entry.section))
-    for text in (entry.definition, "DROP", entry.copy_statement, entry.namespace, None, "heap"):
+    for text in (entry.definition, entry.drop_statement, entry.copy_statement, entry.namespace, None, "heap"):
         writer.text(text)
     if version >= (1, 16):
         writer.number(ord("r"))

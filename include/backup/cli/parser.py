@@ -82,6 +82,14 @@ examples:
 The report reads the store, and the source as far as it answers. A run ends with exit code 4 when it found the chain
 of WAL broken: it has begun a new one by then, and a base backup has to be taken.
 """
+SCHEMA_EPILOG = """\
+examples:
+  python -m include.backup schema pulse_messages --dry-run
+  python -m include.backup schema pulse_messages
+
+Secrets are replaced by *** before anything is written. The remote is never forced: a commit that it does not take
+is kept below BACKUP_STAGING_DIR, and goes with the next push.
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -110,6 +118,7 @@ def make_parser() -> Parser:
     _restore_table(commands)
     _quarantine(commands)
     _copies(commands)
+    _schema(commands)
     _evidence(commands)
     _hold(commands)
     _cleanup(commands)
@@ -324,6 +333,11 @@ def _restore_table(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument("--jobs", type=_positive, metavar="N", help="sessions that load; default: the processors")
     _server(command)
+
+
+def _schema(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "schema", "commit the schema to its git remote if it has changed", SCHEMA_EPILOG)
+    command.add_argument("--dry-run", action="store_true", help="only show the changes and their diff")
 
 
 def _positive(text: str) -> int:

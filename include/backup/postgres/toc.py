@@ -58,6 +58,7 @@ class TocEntry:
     copy_statement: str
     filename: str
     dependencies: tuple[int, ...]
+    drop_statement: str = ""
 
     @property
     def is_table_data(self) -> bool:
@@ -196,8 +197,7 @@ class _Reader:
         self._text()
         tag, desc = self._text(), self._text()
         section = Section(self._int())
-        definition = self._text()
-        self._text()
+        definition, drop_statement = self._text(), self._text()
         copy_statement, namespace = self._text(), self._text()
         self._text()
         self._text()
@@ -219,6 +219,7 @@ class _Reader:
             copy_statement=copy_statement,
             filename=self._text(),
             dependencies=tuple(dependencies),
+            drop_statement=drop_statement,
         )
 
     def _bytes(self, count: int) -> bytes:

@@ -120,12 +120,16 @@ def _shapes(toc: Toc, *, skipped: Collection[int], locale_replaced: bool) -> Ite
 
 
 def _shape(entry: TocEntry) -> _Shape:
-    definition = entry.definition
+    return _Shape(entry.desc, entry.namespace, entry.tag, entry.owner, canonical_definition(entry))
+
+
+def canonical_definition(entry: TocEntry) -> str:
+    """Return an entry's definition, the same for equal objects: some statements come in the order of their making."""
     if entry.desc in GRANTS:
-        definition = _sorted_grants(definition)
-    elif entry.desc == "DATABASE PROPERTIES":  # pg_dump reads the settings of roles in no order
-        definition = "".join(f"{statement};\n" for statement in sorted(split_statements(definition)))
-    return _Shape(entry.desc, entry.namespace, entry.tag, entry.owner, definition)
+        return _sorted_grants(entry.definition)
+    if entry.desc == "DATABASE PROPERTIES":  # pg_dump reads the settings of roles in no order
+        return "".join(f"{statement};\n" for statement in sorted(split_statements(entry.definition)))
+    return entry.definition
 
 
 def _sorted_grants(definition: str) -> str:

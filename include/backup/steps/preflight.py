@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 
+from include.backup.connections import DatabaseConnection
 from include.backup.errors import (
     ClientTooOldError,
     PoolerError,
@@ -133,18 +135,25 @@ def check_session_is_kept(ctx: StepContext, first: psycopg.Connection[dict[str, 
 
 def check_tls(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -> str:
     """Return how the connection is protected; raises SourceTlsError when nobody checks who answers."""
-    if ctx.database.host.startswith("/"):
+    return protection(ctx.database, connection, log=ctx.log)
+
+
+def protection(
+    database: DatabaseConnection, connection: psycopg.Connection[dict[str, Any]], *, log: logging.Logger
+) -> str:
+    """Return how a connection is protected; raises SourceTlsError when nobody checks who answers."""
+    if database.host.startswith("/"):
         return "unix socket"
-    if ctx.database.sslmode in UNVERIFIED_TLS:
+    if database.sslmode in UNVERIFIED_TLS:
         raise SourceTlsError(
-            f"sslmode={ctx.database.sslmode} does not protect the data on its way; set sslmode=verify-full and "
+            f"sslmode={database.sslmode} does not protect the data on its way; set sslmode=verify-full and "
             "sslrootcert in the connection's extra"
         )
     row = connection.execute("SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone()
     version = row["version"] if row and row["version"] else "TLS up to the pooler"
-    if ctx.database.sslmode == "require":
-        ctx.log.warning("sslmode=require does not check who answers; use verify-full with the provider's CA")
-    return f"{version} ({ctx.database.sslmode})"
+    if database.sslmode == "require":
+        log.warning("sslmode=require does not check who answers; use verify-full with the provider's CA")
+    return f"{version} ({database.sslmode})"
 
 
 def check_readable(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -> None:
