@@ -47,7 +47,7 @@ from tests.support.restores import QUIET, RestoreLab, make_lab, yes
 from tests.support.small_sources import SmallSource
 
 pytest_plugins = ["tests.support.cli_fixtures"]
-NAMES = ("prod_swap", "prod_fail", "prod_bad", "prod_release")
+NAMES = ("prod_swap", "prod_fail", "prod_bad", "prod_release", "prod_acts")
 # What a database itself may have, each thing awkward in its own way.
 OWN_PROPERTIES = """
 DO $$ BEGIN CREATE ROLE "Odd, ""role" NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -159,6 +159,33 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
     assert drop_kept(later, kept) is True
     assert order.kept not in lab.databases()
     assert order.kept not in {item.database for item in kept_databases(ctx.store, "prod_swap")}
+
+
+def test_production_acts_while_its_copy_beside_does_not_and_what_takes_its_place_acts_again(lab: RestoreLab) -> None:
+    lab.do(
+        "prod_acts",
+        "CREATE SCHEMA net; CREATE TABLE net.http_request_queue (id bigserial, url text);"
+        "CREATE FUNCTION net.http_post(url text) RETURNS bigint LANGUAGE sql AS"
+        " 'INSERT INTO net.http_request_queue (url) VALUES (url) RETURNING id';"
+        "CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM net.http_post(TG_NAME); RETURN NEW; END';"
+        "CREATE TRIGGER webhook AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION public.tell()",
+    )
+    ctx = lab.context("prod_acts")
+    order, seal = lab.ordered(ctx, backup_id=lab.backup("prod_acts", prove=True))
+    load(ctx, order, progress=QUIET)
+    insert = "INSERT INTO orders (customer, note) VALUES (1, 'x') RETURNING id"
+    queued = "SELECT count(*) FROM net.http_request_queue"
+    compare(ctx, order, seal, progress=QUIET)
+    with lab.session(order.beside) as session, session.transaction(force_rollback=True):
+        session.execute(insert.encode())
+        assert session.execute(queued.encode()).fetchone() == (0,)
+    lab.value("prod_acts", insert)
+    assert lab.value("prod_acts", queued) == 1
+    swap_in(ctx, order, seal, approve=lambda: yes(seal))
+    assert lab.value("prod_acts", queued) == 0
+    lab.value("prod_acts", insert)
+    assert lab.value("prod_acts", queued) == 1
 
 
 def test_a_swap_can_be_taken_back_and_what_was_written_since_stays_aside(lab: RestoreLab, failing: str) -> None:

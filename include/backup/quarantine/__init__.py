@@ -4,9 +4,10 @@ from include.backup.quarantine.quarantine import (
     QuarantineReport,
     ReleaseReport,
     Seclusion,
+    changed_tables,
     quarantine,
     quarantined,
     release,
 )
 
-__all__ = ["QuarantineReport", "ReleaseReport", "Seclusion", "quarantine", "quarantined", "release"]
+__all__ = ["QuarantineReport", "ReleaseReport", "Seclusion", "changed_tables", "quarantine", "quarantined", "release"]

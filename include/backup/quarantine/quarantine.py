@@ -6,7 +6,7 @@ a second time: customers get mails twice, a payment is called again. So they are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,11 @@ from include.backup.postgres.session import Endpoint, connect
 from include.backup.quarantine.kinds import Item, Kind, Session, find, put_back, switch_off
 
 SCHEMA = "backup_quarantine"
+# Whose rows a quarantine changes. That they were loaded as archived was checked before, by their hash.
+_CHANGED_TABLES: Mapping[str, tuple[str, str]] = {
+    Kind.CRON_JOB: ("cron", "job"),
+    Kind.REQUEST: ("net", "http_request_queue"),
+}
 _REMARK = "What was switched off in this restored copy; `python -m include.backup quarantine release` puts it back"
 
 
@@ -121,6 +126,11 @@ def release(endpoint: Endpoint, *, erasures: Sequence[str] = ()) -> ReleaseRepor
                 ) from error
         session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
         return ReleaseReport(items=items, erasures=len(erasures))
+
+
+def changed_tables(items: Iterable[Seclusion]) -> frozenset[tuple[str, str]]:
+    """Return the tables, each a schema and a name, whose rows no longer are those of the archive."""
+    return frozenset(_CHANGED_TABLES[item.kind] for item in items if item.kind in _CHANGED_TABLES)
 
 
 def _run_erasures(session: Session, erasures: Sequence[str], endpoint: Endpoint) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -29,8 +29,7 @@ from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.toc import Section
 from include.backup.process import Runner
 from include.backup.proof.masking import findings
-from include.backup.quarantine import QuarantineReport, quarantine
-from include.backup.quarantine.kinds import Kind
+from include.backup.quarantine import QuarantineReport, changed_tables, quarantine
 from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
 from include.backup.restore.progress import Counter, Progress
@@ -42,11 +41,6 @@ from include.backup.restore.work_folder import work_folder
 INDEX_MEMORY_MB = 512
 LEAST_INDEX_MEMORY_MB = 64
 SHOWN_FINDINGS = 3
-# What a quarantine changes in the rows of tables.
-CHANGED_TABLES: Mapping[str, tuple[str, str]] = {
-    Kind.CRON_JOB: ("cron", "job"),
-    Kind.REQUEST: ("net", "http_request_queue"),
-}
 _CREATING = re.compile(r": creating [A-Z ]+ ")
 
 
@@ -175,8 +169,7 @@ class _Restore:
         self.log.info("%s", report.line())
         for text in report.not_switched_off:
             self.log.warning("not switched off, the copy acts: %s", text)
-        # Their rows are other ones now; that they were loaded as archived was checked by their hash.
-        self.changed = frozenset(CHANGED_TABLES[item.kind] for item in report.items if item.kind in CHANGED_TABLES)
+        self.changed = changed_tables(report.items)
         return report
 
     def compare(self) -> Comparison:

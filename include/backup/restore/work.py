@@ -9,14 +9,14 @@ from typing import Any
 
 from include.backup.approval import Approval
 from include.backup.archive.reader import ArchiveReader
-from include.backup.errors import ApprovalError, RestoreDiffersError, RestoreRefusedError
+from include.backup.errors import ApprovalError, QuarantineError, RestoreDiffersError, RestoreRefusedError
 from include.backup.evidence import EventKind
 from include.backup.inventory import standing_of
 from include.backup.manifest import Manifest, fingerprint
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import read_toc
 from include.backup.proof.checks import run_checks
-from include.backup.quarantine import quarantine
+from include.backup.quarantine import changed_tables, quarantined, release
 from include.backup.records import from_json, to_json
 from include.backup.restore.compare import RestoreComparer
 from include.backup.restore.context import RestoreContext
@@ -79,6 +79,7 @@ def load(ctx: RestoreContext, order: RestoreOrder, *, progress: Progress) -> Res
                 unproven=order.unproven,
                 compare=False,
                 jobs=ctx.jobs,
+                quarantine=True,
             )
         )
         report = restore(plan, runner=ctx.runner, log=ctx.log, progress=progress, work_root=ctx.staging_root)
@@ -108,6 +109,7 @@ def compare(ctx: RestoreContext, order: RestoreOrder, seal: str, *, progress: Pr
         reader=reader,
         tools=tools_for_target(manifest, target.inspect()),
         jobs=ctx.jobs,
+        without=changed_tables(quarantined(target.endpoint)),
     ).compare(runner=ctx.runner, progress=progress)
     if found.differences:
         raise RestoreDiffersError(
@@ -117,9 +119,6 @@ def compare(ctx: RestoreContext, order: RestoreOrder, seal: str, *, progress: Pr
     compared = Compared(seal=seal, database=order.beside, oid=facts.oid, tables=found.tables, rows=found.rows)
     content = to_json(compared, format_version=FORMAT_VERSION)
     ctx.store.put_if_absent(_compared_key(order, facts.oid), content, encryption=ctx.encryption)
-    if not order.production:
-        # Only now: it changes rows. What becomes production is to act, and a copy is not.
-        ctx.log.info("%s", quarantine(target.endpoint).line())
     if order.strategy is Strategy.NEW:
         record_restore(ctx, order, {"compared_rows": found.rows})
     return compared
@@ -151,8 +150,20 @@ def swap_in(ctx: RestoreContext, order: RestoreOrder, seal: str, *, approve: Cal
                 beside_oid=new,
             ),
         )
+        if destination.production:
+            _let_act(ctx, Target(destination.connection, database=order.database))
     record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
     return report
+
+
+def _let_act(ctx: RestoreContext, target: Target) -> None:
+    """Release what has become production: its jobs and webhooks are wanted again. Any other copy stays quarantined."""
+    try:
+        if quarantined(target.endpoint):
+            released = release(target.endpoint)
+            ctx.log.info("released: %s", ", ".join(item.line() for item in released.items))
+    except QuarantineError as error:
+        ctx.log.warning("%s is in place and does not act yet: %s", target.describe(), error)
 
 
 def check_afterwards(ctx: RestoreContext, order: RestoreOrder) -> int:
