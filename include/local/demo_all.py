@@ -48,6 +48,16 @@ OTHERS: Sequence[OtherDag] = (
         shows="the daily backup into a scratch database, every row compared",
         conf=lambda backup_id: {"choose": "id", "backup_id": backup_id, "dry_run": False},
     ),
+    OtherDag(
+        dag_id=f"{SOURCE}.restore_table",
+        shows="what making two tables what they were in the daily backup would change",
+        conf=lambda backup_id: {
+            "choose": "id",
+            "backup_id": backup_id,
+            "tables": ["public.users", "public.messages"],
+            "mode": "replace",
+        },
+    ),
 )
 
 

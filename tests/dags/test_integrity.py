@@ -26,6 +26,7 @@ OTHER_DAG_IDS = {
     "pulse_messages.restore_database",
     "backup_cleanup",
     "pulse_messages.backup_hold",
+    "pulse_messages.restore_table",
     "pulse_messages.weekly_backup",
 }
 ALL_DAG_IDS = DAG_IDS | OTHER_DAG_IDS

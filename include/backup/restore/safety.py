@@ -1,4 +1,4 @@
-"""A full backup of what a restore is about to replace, by the steps that every backup is taken with."""
+"""A backup of what a restore is about to replace, by the steps that every backup is taken with."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from include.backup.steps import close_staging, compress, dump, preflight, uploa
 from include.backup.steps.context import SAFETY_PREFIX, StepContext
 
 TIER = "safety"
+TABLES = "tables"
 STEPS: tuple[ModuleType, ...] = (preflight, dump, compress, upload, verify, close_staging)
 
 
-def safety_context(ctx: RestoreContext, destination: Destination) -> StepContext:
-    """Return the context of the backup that this run's restore takes first."""
+def safety_context(ctx: RestoreContext, destination: Destination, *, tables: tuple[str, ...] = ()) -> StepContext:
+    """Return the context of the backup that this run's restore takes first; of some tables' rows alone, if named."""
+    tier = safety_tier(ctx)
     return StepContext(
-        source=ctx.source,
-        tier=safety_tier(ctx),
+        source=replace(ctx.source, critical_tables=tables) if tables else ctx.source,
+        tier=replace(tier, kind=TABLES) if tables else tier,
         run=ctx.run,
         database=replace(destination.connection, dbname=destination.database, application_name="pulse_backup"),
         store_connection=ctx.store_connection,
@@ -33,9 +35,11 @@ def safety_context(ctx: RestoreContext, destination: Destination) -> StepContext
     )
 
 
-def take_safety_backup(ctx: RestoreContext, destination: Destination) -> dict[str, Any]:
+def take_safety_backup(
+    ctx: RestoreContext, destination: Destination, *, tables: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Take it, store it and verify it; a second try finds what the first has done. Return ids and numbers."""
-    steps = safety_context(ctx, destination)
+    steps = safety_context(ctx, destination, tables=tables)
     reports: dict[str, dict[str, Any]] = {}
     for step in STEPS:
         report = step.run(steps)
