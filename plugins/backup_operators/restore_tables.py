@@ -12,7 +12,6 @@ from backup_operators.approval import require_approval
 from backup_operators.restore import (
     PREVIEW,
     RESOLVE,
-    LoggedProgress,
     RestoreBaseOperator,
     pulled,
     restore_context,
@@ -20,6 +19,7 @@ from backup_operators.restore import (
 from backup_operators.step import step_log
 from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
+from include.backup.restore.progress import LogProgress
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,7 +39,7 @@ class PreviewTablesOperator(RestoreBaseOperator):
         from include.backup.table_restore.steps import preview_tables
 
         ctx = self.restore_context(context)
-        order, seal = preview_tables(ctx, tables_wish(context), progress=LoggedProgress())
+        order, seal = preview_tables(ctx, tables_wish(context), progress=LogProgress(step_log()))
         names = ", ".join(table.table for table in order.preview.tables)
         return {
             "seal": seal,
@@ -102,7 +102,7 @@ class RestoreTablesOperator(TablesOrderOperator):
             order,
             seal,
             approve=lambda: require_approval(context, seal=seal, approval=approval),
-            progress=LoggedProgress(),
+            progress=LogProgress(step_log()),
         )
         return {**report.to_dict(), "line": report.line()}
 
