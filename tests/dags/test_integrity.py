@@ -22,6 +22,7 @@ DAG_IDS = {
 # DAGs whose wiring has a test file of its own.
 OTHER_DAG_IDS = {
     "pulse_messages.schema_backup",
+    "pulse_messages.incremental_backup",
     "pulse_messages.monthly_archive",
     "pulse_messages.restore_database",
     "backup_cleanup",

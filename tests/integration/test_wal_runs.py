@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ def test_two_runs_at_a_time_do_not_take_each_others_slot(source: WalSource) -> N
     for thread in threads:
         thread.join(120)
     assert len(records) == 3
+    assert all(record.broken == () for record in records)
     assert restart_lsn(source) == max(end_of_segments(record) for record in records)
 
 
@@ -192,6 +194,18 @@ def test_a_run_waits_for_another_one_and_says_who_it_is(source: WalSource, monke
     )
     with session, held, pytest.raises(SourceBusyError, match="another backup"):
         whole.run(source.context())
+
+
+def test_what_a_dead_run_left_is_removed_after_its_time_and_a_living_ones_is_not(source: WalSource) -> None:
+    dead, living = source.context(), source.context()
+    for ctx in (dead, living):
+        plan.run(ctx)
+        receive.run(ctx)
+    later = datetime.now(tz=UTC) + timedelta(hours=3)
+    os.utime(living.staging.path, (later.timestamp(), later.timestamp()))
+    plan.run(source.context(clock=lambda: later))
+    assert not dead.staging.exists()
+    assert living.staging.exists()
 
 
 # --- what is refused ---------------------------------------------------------------------------------
@@ -258,7 +272,7 @@ def test_a_damaged_segment_is_not_stored(source: WalSource) -> None:
     received = receive.run(ctx)
     path = ctx.staging.path / receive.FOLDER / received.segments[-1]
     content = bytearray(path.read_bytes())
-    content[8192:16384] = bytes(8192)
+    content[-8192] = 1
     path.write_bytes(content)
     segment = Segment.parse(path.name, size=len(content))
     with pytest.raises(WalDiffersError, match="what is no page of it"):
@@ -290,6 +304,7 @@ def test_the_protocol_broken_on_purpose_turns_everything_red(source: WalSource) 
     """Advance before upload, then lose staging: what the strategy's script does at each run."""
     whole.run(source.context())
     base = source.base_backup(f"{source.source.name}-wrong")
+    whole.run(source.context())
     source.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1 FROM events")
     acknowledged = rows_of(source, source.server)
     ctx = source.context()

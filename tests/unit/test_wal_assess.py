@@ -120,7 +120,7 @@ def test_a_source_that_comes_back_after_it_was_released_breaks_nothing() -> None
 @pytest.mark.parametrize(
     ("overrides", "expected", "words"),
     [
-        ({"hold": STORED_END + 1}, [Break.GAP], "is neither stored nor kept by the source"),
+        ({"hold": STORED_END + SIZE}, [Break.GAP], "is neither stored nor kept by the source"),
         ({"before": None}, [Break.SLOT_MISSING], "somebody dropped it, or a failover left it behind"),
         ({"before": make_slot(wal_status=WalStatus.LOST)}, [Break.SLOT_LOST], "max_slot_wal_keep_size"),
         ({"before": make_slot(restart_lsn=None)}, [Break.SLOT_LOST], "was lost"),
@@ -146,8 +146,12 @@ def test_each_break_is_named_and_asks_for_a_base_backup(
 def test_only_what_no_recovery_can_cross_begins_a_new_chain() -> None:
     assert assessed(before=None).chain_start == 3 * SIZE + 40
     assert assessed(timeline=2).chain_start == 3 * SIZE + 40
-    assert assessed(hold=STORED_END + 1).chain_start == STORED_END + 1
+    assert assessed(hold=STORED_END + SIZE + 9).chain_start == STORED_END + SIZE
     assert assessed(system_identifier="7402").chain_start == STORED_END
+
+
+def test_a_slot_that_begins_inside_the_segment_after_the_stored_end_is_whole() -> None:
+    assert assessed(hold=STORED_END + SIZE - 1).breaks == ()
 
 
 def test_a_base_backup_is_wanted_until_one_began_inside_the_chain() -> None:

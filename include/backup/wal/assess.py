@@ -69,7 +69,7 @@ def assess(found: Found, *, hold_slot: str, max_slot_bytes: int) -> Assessment:
         breaks=breaks,
         alarms=tuple(_alarms(found, hold_slot)),
         warnings=tuple(_warnings(found, hold_slot, max_slot_bytes)),
-        chain_start=found.hold if restarted or last is None else parse_lsn(last.chain_start),
+        chain_start=_segment_start(found) if restarted or last is None else parse_lsn(last.chain_start),
     )
 
 
@@ -132,13 +132,16 @@ def _breaks(found: Found, slot: str) -> list[tuple[Break, str]]:
             "max_slot_wal_keep_size says; a new one was made"
         )
         breaks.append((Break.SLOT_LOST, text))
-    if found.hold > found.stored_end:
-        text = (
-            f"WAL from {format_lsn(found.stored_end)} to {format_lsn(found.hold)} is neither stored nor kept by the "
-            "source: no recovery crosses that gap"
-        )
+    if _segment_start(found) > found.stored_end:
+        begin, end = format_lsn(found.stored_end), format_lsn(_segment_start(found))
+        text = f"WAL from {begin} to {end} is neither stored nor kept by the source: no recovery crosses that gap"
         breaks.append((Break.GAP, text))
     return breaks
+
+
+def _segment_start(found: Found) -> int:
+    """Return from where on the source can still send its log: slots keep whole segments."""
+    return found.hold // found.server.segment_size * found.server.segment_size
 
 
 def _alarms(found: Found, slot: str) -> list[str]:

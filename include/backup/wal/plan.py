@@ -162,12 +162,16 @@ def _check_room(ctx: WalContext, server: WalServer, lag: int) -> None:
 
 
 def _remove_leftovers(ctx: WalContext) -> None:
-    """Remove what ended runs left: the source still has it, and one that works holds its folder's lock."""
+    """Remove what ended runs left: the source still has it. A run that works may be between two steps, unlocked."""
     if not ctx.staging.root.is_dir():
         return
+    limits = ctx.policy.timeouts
+    longest = limits.preflight + limits.receive + limits.upload + limits.advance
+    before = (ctx.clock() - longest).timestamp()
     for folder in sorted(ctx.staging.root.glob(f"{ctx.source.name}_{TIER}_{KIND}_*")):
-        if folder == ctx.staging.path:
-            continue
         leftover = Staging(ctx.staging.root, folder.name)
-        with suppress(StagingBusyError, StagingMissingError), leftover.locked():
-            leftover.remove()
+        with suppress(FileNotFoundError, StagingBusyError, StagingMissingError):
+            if folder == ctx.staging.path or folder.stat().st_mtime > before:
+                continue
+            with leftover.locked():
+                leftover.remove()
