@@ -48,7 +48,6 @@ OTHERS: Sequence[OtherDag] = (
         shows="the daily backup into a scratch database, every row compared",
         conf=lambda backup_id: {"choose": "id", "backup_id": backup_id, "dry_run": False},
     ),
-<<<<<<< HEAD
     OtherDag(
         dag_id=f"{SOURCE}.restore_table",
         shows="what making two tables what they were in the daily backup would change",
@@ -59,10 +58,8 @@ OTHERS: Sequence[OtherDag] = (
             "mode": "replace",
         },
     ),
-=======
     # After the base backup, which it would have to ask a paused DAG for.
     OtherDag(dag_id=f"{SOURCE}.incremental_backup", shows="WAL up to now, for recovery to any point in time"),
->>>>>>> 37aeae0 (Kill runs of WAL at every step, and recover what was committed from the store alone)
 )
 
 
