@@ -6,18 +6,22 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
-from include.backup.chain import user_name
+from include.backup.chain import new_run, user_name
 from include.backup.cli.restore import target_connection
 from include.backup.cli.session import Session
-from include.backup.errors import ParameterError
+from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.inventory import standing_of
 from include.backup.manifest import fingerprint
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import Destination
 from include.backup.restore.restore import default_jobs
+from include.backup.restore.safety import take_safety_backup
 from include.backup.restore.target import Target
 from include.backup.steps.context import utc_now
 from include.backup.table_restore.changes import listed, logged, write_csv
 from include.backup.table_restore.plan import TablesRequest, plan_tables
 from include.backup.table_restore.preview import Mode, TablesPreview
+from include.backup.table_restore.steps import plain_names
 from include.backup.table_restore.work import TablesReport, TablesRestore
 
 
@@ -50,10 +54,42 @@ def run(session: Session) -> int:
 
 def _carry_out(session: Session, work: TablesRestore, preview: TablesPreview) -> TablesReport:
     arguments = session.arguments
-    if not list(preview.refusals()) and not arguments.yes:
-        _confirm(preview)
+    if not list(preview.refusals()):
+        if not arguments.yes:
+            _confirm(preview)
+        if preview.mode is not Mode.BESIDE and not arguments.no_safety_copy:
+            _store_copy(session, work, preview)
     with session.output.progress() as progress:
         return work.carry_out(preview, work_root=arguments.work_dir or session.staging_root, progress=progress)
+
+
+def _store_copy(session: Session, work: TablesRestore, preview: TablesPreview) -> None:
+    """Store the tables as they are, by the steps of every backup."""
+    if session.source.restore is None:
+        raise RestoreRefusedError(
+            f"the policy has no restore block for {session.source.name}, so that no copy of the tables can be stored "
+            "first; give it one, or add --no-safety-copy"
+        )
+    ctx = RestoreContext(
+        policy=session.policy,
+        source=session.source,
+        connections=session.database,
+        store_connection=session.store_connection,
+        run=new_run(),
+        staging_root=session.staging_root,
+        scratch_root=session.scratch_root,
+        runner=session.runner,
+        log=session.log,
+    )
+    destination = Destination(
+        server="command line",
+        conn_id="command line",
+        connection=work.target.connection,
+        database=work.target.database,
+        production=True,
+    )
+    copy = take_safety_backup(ctx, destination, tables=plain_names(tuple(table.table for table in preview.tables)))
+    session.log.info("the tables as they are now are kept as %s", copy["backup_id"])
 
 
 def _request(session: Session) -> TablesRequest:

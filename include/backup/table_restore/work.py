@@ -18,6 +18,7 @@ from include.backup.postgres.session import connect
 from include.backup.process import Runner
 from include.backup.restore.progress import Counter, Progress
 from include.backup.restore.tables import loading_settings
+from include.backup.restore.target import Target
 from include.backup.restore.target_lock import target_lock
 from include.backup.table_restore.beside import Beside
 from include.backup.table_restore.bonds import Bonds
@@ -100,6 +101,10 @@ class TablesRestore:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def target(self) -> Target:
+        return self._plan.request.target
 
     def preview(self) -> TablesPreview:
         """Return what would change, as of one moment."""
