@@ -103,7 +103,7 @@ def test_beside_says_in_plain_lines_what_it_made(cli: CommandLine, taken: dict[s
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
-        (("--table", "public.mesage"), 2, "near: public.messages"),
+        (("--table", "public.messagez"), 2, "near: public.messages"),
         (("--table", "public.messages"), 2, "is named twice"),
         (("--schema", "restored_x"), 2, "a schema goes with the mode beside only"),
         (("--host", "x"), 2, "give one"),
