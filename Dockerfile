@@ -18,7 +18,7 @@ RUN set -eux; \
     done; \
     apt-get clean; \
     rm -rf /var/lib/apt/lists/*; \
-    install -d -o airflow -g 0 -m 0770 /var/lib/backup/staging /var/lib/backup/scratch
+    install -d -o airflow -g 0 -m 0770 /var/lib/backup/staging /var/lib/backup/scratch /var/lib/backup/restored
 
 USER airflow
 COPY --chown=airflow:0 requirements.lock /opt/airflow/

@@ -188,6 +188,7 @@ def airflow_settings(layout: Layout, credentials: Credentials) -> dict[str, str]
         "BACKUP_POLICY": str(ROOT / "include/policy/pulse_messages.yaml"),
         "BACKUP_STAGING_DIR": str(layout.staging),
         "BACKUP_SCRATCH_DIR": str(layout.scratch),
+        "BACKUP_RESTORE_DIR": str(layout.restored),
     }
 
 

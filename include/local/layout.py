@@ -100,6 +100,10 @@ class Layout:
         return self.state / "staging"
 
     @property
+    def restored(self) -> Path:
+        return self.state / "restored"
+
+    @property
     def scratch(self) -> Path:
         return self.state / "scratch"
 

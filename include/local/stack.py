@@ -151,6 +151,7 @@ class Stack:
             "PULSE_SUPABASE_TOKEN": credentials.supabase_token,
             "BACKUP_STAGING_DIR": str(self.layout.staging),
             "BACKUP_SCRATCH_DIR": str(self.layout.scratch),
+            "BACKUP_RESTORE_DIR": str(self.layout.restored),
         }
 
     def command_environment(self) -> dict[str, str]:

@@ -154,6 +154,11 @@ def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
     return (source.connection, source.store.connection, *slack, *supabase, *schema)
 
 
+def source_policy(name: str) -> SourcePolicy:
+    """Return a source as the policy has it now."""
+    return load_policy(policy_path(os.environ)).source(name)
+
+
 def run_identity(context: Context) -> RunIdentity:
     """Return which run this is."""
     from include.backup.steps.context import RunIdentity

@@ -23,6 +23,8 @@ DAG_IDS = {
 OTHER_DAG_IDS = {
     "pulse_messages.schema_backup",
     "pulse_messages.incremental_backup",
+    "pulse_messages.base_backup",
+    "pulse_messages.restore_point_in_time",
     "pulse_messages.monthly_archive",
     "pulse_messages.restore_database",
     "backup_cleanup",

@@ -15,6 +15,7 @@ from include.backup.postgres.tools import PostgresTools, find_tools
 from include.backup.records import from_json, to_json
 from include.backup.steps.context import StepContext
 from include.backup.steps.preflight import check_session_is_kept, check_tls, refuse_stale_run
+from include.backup.wal.slots import ensure_hold
 
 PLAN_FILE = "plan.json"
 FORMAT_VERSION = 1
@@ -67,6 +68,9 @@ def run(ctx: StepContext, *, wish: Wish = Wish.DUE) -> BasePreflightReport:
         cluster = identify(ctx.database)
         base_tools(server["major"])
         tls = check_tls(ctx, connection)
+        if ctx.source.incremental is not None:
+            # From now on the source keeps the log that this backup will need, whoever stores it.
+            ensure_hold(connection, ctx.source.incremental.hold_slot)
     situation = Situation(
         system_identifier=cluster.system_identifier,
         timeline=cluster.timeline,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from include.backup.cli import restore_table_arguments
+from include.backup.cli import physical_arguments, restore_table_arguments
 from include.backup.errors import ParameterError
 
 DESCRIPTION = "Take, list, verify and restore backups without Airflow."
@@ -123,6 +123,9 @@ def make_parser() -> Parser:
     _hold(commands)
     _cleanup(commands)
     _wal(commands)
+    physical_arguments.add_base(_command(commands, "base", physical_arguments.BASE, physical_arguments.BASE_EPILOG))
+    recover = _command(commands, "recover", physical_arguments.RECOVER, physical_arguments.RECOVER_EPILOG)
+    physical_arguments.add_recover(recover, port=_port)
     return parser
 
 

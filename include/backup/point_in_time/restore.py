@@ -105,6 +105,7 @@ class PointInTimeReport:
     port: int
     socket: str
     superuser: str
+    database: str
     checks: tuple[CheckResult, ...]
     durations: dict[str, float]
     seconds: float
@@ -207,6 +208,7 @@ def _report(
         port=plan.port,
         socket=str(copy.place.socket),
         superuser=plan.choice.base.base.superuser,
+        database=plan.choice.base.manifest.dump.server.database,
         checks=checks,
         durations=dict(copy.durations),
         seconds=round(seconds, 3),

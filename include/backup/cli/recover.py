@@ -1,0 +1,83 @@
+"""recover: a source as it was at a point in time, as a new server, previewed and confirmed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from include.backup.chain import user_name
+from include.backup.cli.output import columns
+from include.backup.cli.session import Session
+from include.backup.errors import ParameterError
+from include.backup.point_in_time.choose import Wanted
+from include.backup.point_in_time.evidence import record_recovery
+from include.backup.point_in_time.restore import PointInTimePlan, PointInTimeReport, plan_point_in_time
+from include.backup.point_in_time.restore import restore_point_in_time as restore
+from include.backup.point_in_time.stored import read_stored
+from include.backup.point_in_time.target import RecoveryTarget
+
+
+def run(session: Session) -> int:
+    """Recover, or print only what would be done."""
+    arguments = session.arguments
+    plan = _plan(session)
+    session.output.preview(plan.lines())
+    if arguments.dry_run:
+        if session.output.as_json:
+            session.output.result("recover", {"dry_run": True, "preview": plan.to_dict()}, ())
+        return 0
+    if not arguments.yes:
+        _confirm(plan)
+    with session.output.progress() as progress:
+        total = sum(base.manifest.archive.size for base in plan.choice.bases)
+        progress.phase("unpack", total, "bytes")
+        done = 0
+
+        def on_bytes(count: int) -> None:
+            nonlocal done
+            done += count
+            progress.at(done)
+
+        report = restore(plan, store=session.store, runner=session.runner, log=session.log, on_bytes=on_bytes)
+    record_recovery(session.source, session.store, report.to_dict(), subject=report.backup_id, actor=user_name())
+    document = {"dry_run": False, "preview": plan.to_dict(), "report": report.to_dict()}
+    session.output.result("recover", document, _lines(report))
+    return 0
+
+
+def _plan(session: Session) -> PointInTimePlan:
+    arguments = session.arguments
+    kinds = {"time": arguments.to_time, "lsn": arguments.to_lsn, "xid": arguments.to_xid, "name": arguments.to_name}
+    given = {kind: value for kind, value in kinds.items() if value is not None}
+    kind, value = next(iter(given.items()), ("latest", None))
+    return plan_point_in_time(
+        read_stored(session.source, session.store, system_identifier=arguments.system_identifier),
+        Wanted(
+            target=RecoveryTarget.parse(kind, value),
+            base=arguments.base,
+            timeline=arguments.timeline,
+            unproven=arguments.unproven,
+        ),
+        source=session.source.name,
+        folder=arguments.folder.absolute(),
+        port=arguments.port,
+    )
+
+
+def _confirm(plan: PointInTimePlan) -> None:
+    """Ask for the port; raises ParameterError when nobody can be asked, or says something else."""
+    if not sys.stdin.isatty():
+        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
+    print("Type the new server's port to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != str(plan.port):
+        raise ParameterError("that is not the port; nothing was changed")
+
+
+def _lines(report: PointInTimeReport) -> Iterator[str]:
+    yield report.line()
+    for text in report.told:
+        yield f"the server said: {text}"
+    for check in report.failed_checks:
+        yield f"CHECK FAILED {check.name}: {check.detail}"
+    yield f"enter it with: psql -h {report.socket} -p {report.port} -U {report.superuser} -d {report.database}"
+    yield from columns(("part", "took"), [(name, f"{seconds:.1f} s") for name, seconds in report.durations.items()])
