@@ -24,10 +24,22 @@ CREATE TABLE public.slow_to_load (id int CHECK (public.slow(id)));
 INSERT INTO public.slow_to_load VALUES (2), (1)
 """
 LEFT_OUT = "CREATE TABLE public.left_out (id int); INSERT INTO public.left_out VALUES (1)"
+# Two critical tables, and one that they refer to.
+REFERRED = """
+CREATE TABLE public.regions (id int PRIMARY KEY);
+INSERT INTO public.regions VALUES (1);
+ALTER TABLE public.customers ADD region int DEFAULT 1 REFERENCES public.regions
+"""
 SOURCES = (
     SmallSource(name="shop"),
     SmallSource(name="tiers", weekly=True, excluded_tables=("public.left_out",), extra_sql=LEFT_OUT),
     SmallSource(name="orders"),
+    SmallSource(
+        name="history",
+        critical_tables=("public.customers", "public.orders"),
+        schema_in_git=True,
+        extra_sql=REFERRED,
+    ),
     SmallSource(name="cleared"),
     SmallSource(name="restore_yes"),
     SmallSource(name="restore_no"),

@@ -27,6 +27,7 @@ from include.local.s3 import BUCKET, REGION
 from include.local.service import Service
 from include.local.stack import SOURCE_CONNECTION, Stack
 from tests.support.airflow_runs import AirflowRun, start
+from tests.support.git_servers import make_remote
 from tests.support.holding_store import HoldingStore
 from tests.support.metadata_database import metadata_database
 from tests.support.small_sources import SmallSource, make_databases, write_policy, write_settings
@@ -100,6 +101,10 @@ class AirflowStack:
                 " WHERE datname = %s AND usename = 'pulse_backup'",
                 (source,),
             ).fetchall()
+
+    def schema_remote(self, source: str) -> Path:
+        """Return the git remote of a source's schema."""
+        return self.stack.layout.state / f"{source}.git"
 
     # --- the store -----------------------------------------------------------------------------------
 
@@ -253,6 +258,8 @@ def running_stack(
             store = HoldingStore(stack.store.url, ca_file=stack.layout.ca)
             lab.stores[source.name] = cleanup.enter_context(store)
             _connect(lab, source, store.url)
+            if source.schema_in_git:
+                _connect_git(lab, source)
         _connect_nowhere_slack(lab)
         cleanup.callback(lab.kill_airflow)
         yield lab
@@ -285,6 +292,13 @@ def _connect(lab: AirflowStack, source: SmallSource, endpoint: str) -> None:
             "extra": json.dumps({"endpoint_url": endpoint, "region_name": store.region}),
         },
     )
+
+
+def _connect_git(lab: AirflowStack, source: SmallSource) -> None:
+    """Add the git remote of the source's schema: a bare repository of its own."""
+    remote = make_remote(lab.schema_remote(source.name))
+    body = {"connection_id": f"{source.name}_git", "conn_type": "git", "host": f"file://{remote}"}
+    lab.api.post("/connections", body)
 
 
 def _connect_nowhere_slack(lab: AirflowStack) -> None:

@@ -115,7 +115,11 @@ async def _run_git(process: Any, commands: list[str]) -> None:
         stderr=subprocess.PIPE,
     )
     await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    process.exit(await child.wait())
+    code = await child.wait()
+    # Both wait until all that the child has written is on its way.
+    await process.stdout.drain()
+    await process.stderr.drain()
+    process.exit(code)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from include.backup.settings import SHIPPED_SETTINGS
 from include.local.s3 import BUCKET
 
 TEMPLATE = "small"
+HOURLY = {"schedule": None, "keep": "9 days", "thin": {"after": "48 hours"}, "prefix": "tables/"}
 WEEKLY = {"schedule": None, "keep": "4 weeks", "prefix": "weekly/"}
 TEMPLATE_SQL = """
 CREATE TABLE public.customers (id int PRIMARY KEY, name text NOT NULL, born date);
@@ -44,6 +45,8 @@ class SmallSource:
     excluded_tables: tuple[str, ...] = ()
     response_timeout: str = "1 hour"
     storage_class: str = "STANDARD"
+    critical_tables: tuple[str, ...] = ()
+    schema_in_git: bool = False
 
     def policy(self) -> dict[str, Any]:
         """Return its part of the policy: nothing is scheduled."""
@@ -78,7 +81,10 @@ class SmallSource:
                 },
                 "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
                 **({"weekly": WEEKLY} if self.weekly else {}),
+                **({"hourly": HOURLY} if self.critical_tables else {}),
             },
+            **({"critical_tables": list(self.critical_tables)} if self.critical_tables else {}),
+            **({"schema_backup": {"connection": f"{self.name}_git", "schedule": None}} if self.schema_in_git else {}),
         }
 
 
