@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,7 +37,7 @@ from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.integration.servers import MAJORS, eventually
 from tests.support.wal_source import WalSource, Writer, rows_of, wal_source
 
-MakeSource = Callable[..., WalSource]
+BOTH = pytest.mark.parametrize("server", MAJORS, indirect=True)
 
 
 def policy_of(source: SourcePolicy, name: str, **changes: Any) -> SourcePolicy:
@@ -46,7 +47,7 @@ def policy_of(source: SourcePolicy, name: str, **changes: Any) -> SourcePolicy:
     return replace(source, name=name, incremental=block)
 
 
-@pytest.fixture(scope="module", params=MAJORS)
+@pytest.fixture(scope="module", params=[17])
 def server(
     request: pytest.FixtureRequest, stack: Stack, state_dir: Path, policy_source: SourcePolicy
 ) -> Iterator[WalSource]:
@@ -89,6 +90,7 @@ def end_of_segments(record: RunRecord) -> int:
 # --- what a run stores -------------------------------------------------------------------------------
 
 
+@BOTH
 def test_what_was_committed_before_a_run_is_recovered_from_the_store_alone(source: WalSource) -> None:
     whole.run(source.context())
     base = source.base_backup(f"{source.source.name}-base")
@@ -107,6 +109,7 @@ def test_what_was_committed_before_a_run_is_recovered_from_the_store_alone(sourc
     assert count == last == acknowledged
 
 
+@BOTH
 def test_idle_runs_end_and_each_stores_a_later_commit(source: WalSource) -> None:
     records = [whole.run(source.context()) for _ in range(3)]
     assert [record.segments for record in records[1:]] == [1, 1]
@@ -125,6 +128,7 @@ def test_the_source_lets_go_of_exactly_what_is_stored(source: WalSource) -> None
         restart_lsn(source, source.source.incremental.run_slot)  # type: ignore[union-attr]
 
 
+@BOTH
 def test_a_role_that_may_not_switch_stores_the_beginning_of_a_segment(source: WalSource) -> None:
     source.execute("REVOKE EXECUTE ON FUNCTION pg_switch_wal() FROM pulse_backup")
     try:
@@ -239,10 +243,11 @@ def test_a_source_that_stops_sending_ends_the_run_in_time_and_loses_nothing(sour
 
         thread = threading.Thread(target=stop)
         thread.start()
-        with pytest.raises((WalTimeoutError, Exception)) as failed:
+        started = time.monotonic()
+        with pytest.raises(WalTimeoutError, match=r"did not send its log up to .* within 3 s; nothing is lost"):
             receive.run(ctx)
+        assert time.monotonic() - started < 60
         thread.join()
-    assert failed.value is not None
     assert restart_lsn(source) == before
     whole.run(source.context())
     assert restart_lsn(source) > before
@@ -282,6 +287,7 @@ def test_a_damaged_segment_is_not_stored(source: WalSource) -> None:
 # --- what breaks -------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_a_dropped_slot_is_noticed_and_a_new_chain_begins(source: WalSource) -> None:
     first = whole.run(source.context())
     source.execute(f"SELECT pg_drop_replication_slot('{first.hold_slot}')")

@@ -82,7 +82,7 @@ def run(ctx: WalContext) -> Received:
         copy_to_run(connection, hold=ctx.policy.hold_slot, run=ctx.policy.run_slot)
         mark = _mark(ctx, connection, plan, hold.restart_lsn)
         target = _target(mark, hold.restart_lsn, batch=ctx.policy.batch_bytes, size=plan.segment_size)
-        _stream(ctx, plan, folder, target)
+        _stream(ctx, connection, plan, folder, target)
         received = _look(plan, folder, start=hold.restart_lsn, target=target, mark=mark, started=started)
         drop_slot(connection, ctx.policy.run_slot)
         _publish(ctx, folder, received)
@@ -137,7 +137,9 @@ def _target(mark: RunMark, start: int, *, batch: int, size: int) -> int:
     return min(mark.end, whole)
 
 
-def _stream(ctx: WalContext, plan: WalPlan, folder: Path, target: int) -> None:
+def _stream(
+    ctx: WalContext, connection: psycopg.Connection[dict[str, Any]], plan: WalPlan, folder: Path, target: int
+) -> None:
     tools = find_tools(ctx.source.postgres_major or plan.server_major, at_least=plan.server_major)
     command = receive_command(
         program=tools.path("pg_receivewal"),
@@ -150,6 +152,8 @@ def _stream(ctx: WalContext, plan: WalPlan, folder: Path, target: int) -> None:
     try:
         ctx.runner.run(command, on_line=lambda line: ctx.log.debug("%s", line), timeout_seconds=seconds)
     except CommandTimeoutError as error:
+        # Where the network is gone, giving the lock back would wait for minutes; the server does it by itself.
+        connection.close()
         raise WalTimeoutError(
             f"the source did not send its log up to {format_lsn(target)} within {seconds:.0f} s; nothing is lost, the "
             f"slot {ctx.policy.hold_slot} keeps it: look at the source's load and network, or raise timeouts.receive"

@@ -1,0 +1,109 @@
+"""The wal command: a run without Airflow, the report of what can be recovered, and the slots of a source let go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.local.stack import Stack
+from tests.support.command_line import SOURCE, CommandLine, Server, connection_json
+from tests.support.wal_kills import policy_with
+
+pytest_plugins = ["tests.support.cli_fixtures"]
+
+HOLD = f"{SOURCE}_hold"
+
+
+@pytest.fixture(scope="module")
+def first_run(cli: CommandLine, cli_server: Server) -> Iterator[dict[str, Any]]:
+    """One run on the embedded stack, whose source and store speak TLS."""
+    answer = cli.run("wal", SOURCE, "--run", "--json")
+    assert answer.code == 0, answer.err
+    document: dict[str, Any] = answer.document["run"]
+    yield document
+    with cli_server.session("postgres") as session:
+        session.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", (HOLD,)
+        )
+
+
+def test_a_run_stores_wal_and_says_that_a_base_backup_is_wanted(first_run: dict[str, Any]) -> None:
+    assert first_run["segments"] >= 1
+    assert first_run["source"] == SOURCE
+    assert first_run["hold_slot"] == HOLD
+    assert first_run["broken"] == []
+
+
+def test_the_report_tells_window_gaps_lag_and_what_would_be_lost(cli: CommandLine, first_run: dict[str, Any]) -> None:
+    report = cli.here("wal", SOURCE, "--json").document
+    assert report["system_identifier"] == first_run["system_identifier"]
+    assert report["segments"] >= first_run["segments"]
+    assert report["gaps"] == []
+    assert report["slot"]["name"] == HOLD
+    assert report["slot"]["wal_status"] == "reserved"
+    assert 0 <= report["slot"]["lag_bytes"] < report["slot"]["max_slot_wal_keep_bytes"]
+    if report["recoverable"] is None:
+        assert report["rpo_seconds"] is None
+        assert any("cannot be recovered" in text for text in report["problems"])
+    else:
+        assert report["rpo_seconds"] >= 0
+
+
+def test_the_report_for_people_begins_with_what_can_be_recovered(cli: CommandLine, first_run: dict[str, Any]) -> None:
+    answer = cli.here("wal", SOURCE)
+    assert answer.code == 0
+    assert answer.out.startswith(f"{SOURCE} can")
+    assert f"slot {HOLD}: reserved, keeps " in answer.out
+
+
+def test_the_report_is_made_from_the_store_when_the_source_is_gone(cli: CommandLine, first_run: dict[str, Any]) -> None:
+    gone = json.dumps(
+        {"conn_type": "postgres", "host": "localhost", "port": 1, "schema": "x", "login": "y", "password": "z"}
+    )
+    report = cli.with_environment(AIRFLOW_CONN_PULSE_MESSAGES_DB=gone).here("wal", SOURCE, "--json").document
+    assert report["slot"] is None
+    assert report["segments"] >= first_run["segments"]
+    assert any("the source does not answer" in text for text in report["problems"])
+
+
+def test_the_slots_of_a_source_that_is_protected_are_not_dropped(cli: CommandLine, first_run: dict[str, Any]) -> None:
+    answer = cli.here("wal", SOURCE, "--drop-slots", "--yes", "--connection", "pulse_messages_db")
+    assert answer.code == 5
+    assert "remove the block first" in answer.error
+
+
+def test_options_of_another_action_are_refused(cli: CommandLine) -> None:
+    assert cli.here("wal", SOURCE, "--dry-run").code == 2
+    assert cli.here("wal", SOURCE, "--run", "--drop-slots").code == 2
+
+
+def test_a_source_that_left_the_policy_is_let_go_of_and_its_wal_stays(
+    cli: CommandLine, cli_server: Server, stack: Stack, tmp_path: Path
+) -> None:
+    keeping, leaving = tmp_path / "keeping.json", tmp_path / "leaving.json"
+    policy_with(keeping, "departed")
+    policy_with(leaving, "other")
+    connection = connection_json(stack.database_connection())
+    there = cli.with_environment(AIRFLOW_CONN_DEPARTED_DB=connection, AIRFLOW_CONN_OTHER_DB=connection)
+    assert there.with_environment(BACKUP_POLICY=str(keeping)).here("wal", "departed", "--run").code == 0
+    left = there.with_environment(BACKUP_POLICY=str(leaving))
+
+    def slots() -> set[str]:
+        with cli_server.session("postgres") as session:
+            return {row[0] for row in session.execute("SELECT slot_name FROM pg_replication_slots").fetchall()}
+
+    assert "departed_hold" in slots()
+    looked = left.here("wal", "departed", "--drop-slots", "--dry-run", "--json").document
+    assert (looked["found"], looked["removed"]) == (["departed_hold"], [])
+    assert left.here("wal", "departed", "--drop-slots").code == 2
+    assert "departed_hold" in slots()
+    assert left.here("wal", "departed", "--drop-slots", "--yes", "--json").document["removed"] == ["departed_hold"]
+    assert "departed_hold" not in slots()
+    assert left.here("wal", "departed", "--drop-slots", "--yes", "--json").document["removed"] == []
+    back = there.with_environment(BACKUP_POLICY=str(keeping)).here("wal", "departed", "--run", "--json")
+    assert back.document["run"]["broken"] == []
+    assert left.here("wal", "departed", "--drop-slots", "--yes").code == 0
