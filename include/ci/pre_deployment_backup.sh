@@ -8,6 +8,9 @@ Ask Airflow for a backup before a deployment, wait for it, and tell whether it i
 
   pre_deployment_backup.sh --airflow-url URL --airflow-user NAME --release R --git-sha SHA [option ...]
 
+With --rollback: put the backup that was taken before that release back in production's place, once another person has
+said yes in Airflow (Browse > Required Actions), and wait for the end of it.
+
 Every option can be given in the environment instead; the password only there.
 
   --airflow-url URL         AIRFLOW_URL       where Airflow answers; https, or http on this machine
@@ -23,6 +26,9 @@ Every option can be given in the environment instead; the password only there.
   --retry-seconds N         RETRY_SECONDS     how long Airflow may be out of reach or answer 5xx (600)
   --poll-seconds N          POLL_SECONDS      pause between two looks (5)
   --allow-http BOOL         ALLOW_HTTP        send the password over http to another machine (false)
+  --rollback                                  restore the release's backup into production instead of taking one
+  --reason TEXT         REASON            with --rollback: for who approves, and for the evidence
+  --unproven BOOL       UNPROVEN          with --rollback: also a backup that nobody has proven (false)
   --dry-run                                   print what would be sent, send nothing
   --help
 
@@ -30,8 +36,8 @@ The run's id is made from release and commit: a second call joins the run that i
 succeeded; when that run failed or is too old, it starts the next attempt, -2, -3 and so on.
 
 Exit code
-  0  safe to deploy
-  1  the backup failed, or did not end before the deadline
+  0  safe to deploy; with --rollback: the backup is in production's place
+  1  the backup or the rollback failed, was refused, or did not end before the deadline
   2  bad parameters
   3  Airflow is out of reach or refuses the login, or the DAG is paused, missing or broken
 TEXT
@@ -40,9 +46,9 @@ TEXT
 declare -A defaults=(
     [AIRFLOW_URL]='' [AIRFLOW_USER]='' [AIRFLOW_CACERT]='' [SOURCE]=pulse_messages [RELEASE]='' [GIT_SHA]=''
     [WAIT_FOR_PROOF]=true [DEADLINE_SECONDS]=3600 [MAX_AGE_SECONDS]=3600 [RETRY_SECONDS]=600 [POLL_SECONDS]=5
-    [ALLOW_HTTP]=false
+    [ALLOW_HTTP]=false [REASON]='' [UNPROVEN]=false
 )
-dry_run=false
+dry_run=false rollback=false
 aftermath='nothing was triggered'
 
 say() { printf '%(%H:%M:%S)T %s\n' -1 "$*"; }
@@ -66,6 +72,7 @@ read_options() {
         case $1 in
             --help) usage && exit 0 ;;
             --dry-run) dry_run=true && shift && continue ;;
+            --rollback) rollback=true && shift && continue ;;
             --*=*) shift ;;
             *) value=${2:-} && shift $(($# > 1 ? 2 : 1)) ;;
         esac
@@ -94,6 +101,8 @@ validate() {
     must_match GIT_SHA '[0-9a-f]{7,40}' '7 to 40 lower-case hexadecimal digits'
     must_match WAIT_FOR_PROOF 'true|false' 'true or false'
     must_match ALLOW_HTTP 'true|false' 'true or false'
+    must_match UNPROVEN 'true|false' 'true or false'
+    must_match REASON '[^[:cntrl:]]{0,500}' 'one line of at most 500 characters'
     must_match MAX_AGE_SECONDS '0|[1-9][0-9]{0,5}' 'seconds from 0 to 999999'
     for name in DEADLINE_SECONDS RETRY_SECONDS POLL_SECONDS; do
         must_match "$name" '[1-9][0-9]{0,5}' 'seconds from 1 to 999999'
@@ -116,6 +125,13 @@ name_run() {
     $WAIT_FOR_PROOF || kind=pre_deployment_unproven
     # Airflow refuses ".." in a run's id.
     [[ $label != *..* ]] || label=${label//./\~}
+    if $rollback; then
+        dag_id=$SOURCE.restore_database kind=rollback
+        dag_path=/api/v2/dags/$dag_id
+        conf=$(jq -nc --arg release "$RELEASE" --arg git_sha "$GIT_SHA" --arg reason "$REASON" --argjson unproven "$UNPROVEN" \
+            '{choose: "release", release: $release, git_sha: $git_sha, where: "production", unproven: $unproven,
+              end_sessions: true, dry_run: false, reason: $reason}')
+    fi
     base_id=${kind}__${label}__${GIT_SHA}
 }
 
@@ -225,7 +241,7 @@ choose_run() {
         fi
         verdict=$(jq -er --argjson conf "$conf" --argjson age "$MAX_AGE_SECONDS" '
             if .state == "failed" then "failed"
-            elif (.conf | {release, git_sha, wait_for_proof}) != $conf then "has other parameters"
+            elif (.conf | with_entries(select(.key as $key | $conf | has($key)))) != $conf then "has other parameters"
             elif .state != "success" then "join"
             elif now - (.end_date | sub("([.][0-9]+)?(Z|[+]00:00)$"; "Z") | fromdateiso8601) >= $age then "is too old"
             else "join" end' "$work/body" 2>/dev/null) || not_airflow
@@ -274,6 +290,8 @@ show_tasks() {
     while IFS=$'\t' read -r name state; do
         [[ ${shown["$name"]:-none} != "$state" ]] || continue
         say "$name: $state"
+        [[ $name != approve || $state != awaiting_input* ]] ||
+            say "another person has to say yes: $AIRFLOW_URL/required_actions (run $run_id of $dag_id)"
         shown["$name"]=$state
     done <"$work/rows"
 }
@@ -304,6 +322,7 @@ show_logs() {
 
 tell() {
     local failed
+    ! $rollback || { tell_of_rollback && return; }
     case $run_state in
         success)
             $WAIT_FOR_PROOF || say 'the backup is stored and verified, its restore not yet proven'
@@ -315,6 +334,18 @@ tell() {
             ;;
         queued) fail 3 "run $run_id did not start in $DEADLINE_SECONDS s: look at the scheduler and at other runs; $aftermath" ;;
         *) fail 1 "NOT safe to deploy $RELEASE: the deadline of $DEADLINE_SECONDS s passed while the backup ran; $aftermath" ;;
+    esac
+}
+
+tell_of_rollback() {
+    local failed
+    case $run_state in
+        success) say "rolled back: the backup from before $RELEASE ($GIT_SHA) is in production's place, by run $run_id" ;;
+        failed)
+            failed=$(jq -r '[.[] | select(.state == "failed") | .task_id] | join(", ")' "$work/tasks") || failed=unknown
+            fail 1 "NOT rolled back: run $run_id failed in $failed; see the log above"
+            ;;
+        *) fail 1 "NOT rolled back: the deadline of $DEADLINE_SECONDS s passed (a yes may be missing); $aftermath" ;;
     esac
 }
 

@@ -19,6 +19,7 @@ from backup_operators.restore_tasks import (
     PreviewRestoreOperator,
     ReopenTargetOperator,
     ResolveBackupOperator,
+    RestoreInPlaceOperator,
     SafetyBackupOperator,
     SwapOperator,
     ThawSensor,
@@ -43,10 +44,11 @@ ADVICE = {
     "restore_beside": f"{UNTOUCHED} Put it right, then clear `restore_beside`.",
     "compare_rows": f"{UNTOUCHED} Look at the restored database beside; choose another backup.",
     "swap_databases": "The log says whether the names were changed; if not, production is as it was.",
+    "restore_in_place": "The log says whether it was rolled back; if not, restore the safety backup.",
     "check_afterwards": "The restored database is in place, and a check fails; the runbook says how to go back.",
     "keep_old": "The restore is done. Clear `keep_old`, or the old database stays for ever.",
 }
-TELL = (PREVIEW, "compare_rows", "swap_databases")
+TELL = (PREVIEW, "compare_rows", "swap_databases", "restore_in_place")
 
 
 def restore_chain(source: SourcePolicy, restore: RestorePolicy) -> None:
@@ -92,6 +94,7 @@ def restore_chain(source: SourcePolicy, restore: RestorePolicy) -> None:
         LoadBesideOperator(task_id="restore_beside", execution_timeout=restore.timeout, **once),
         CompareOperator(task_id="compare_rows", execution_timeout=restore.timeout, **late),
         SwapOperator(task_id="swap_databases", execution_timeout=SHORT, **once),
+        RestoreInPlaceOperator(task_id="restore_in_place", execution_timeout=restore.timeout, **once),
         CheckAfterwardsOperator(task_id="check_afterwards", execution_timeout=PREVIEW_TIMEOUT, **late),
         KeepOldOperator(task_id="keep_old", execution_timeout=SHORT, **late),
         ReopenTargetOperator(task_id="reopen_target", execution_timeout=SHORT, **name).as_teardown(),

@@ -197,6 +197,32 @@ class SwapOperator(OrderOperator):
         return {**report.to_dict(), "line": f"{order.backup_id}: {report.line()}"}
 
 
+class RestoreInPlaceOperator(OrderOperator):
+    """Drop and make anew in one transaction, after looking up over REST who agreed. Returns what was restored."""
+
+    ui_color = "#fce8e6"
+
+    def concerns(self, order: RestoreOrder) -> bool:
+        from include.backup.restore.order import Strategy
+
+        return order.strategy is Strategy.IN_PLACE
+
+    def carry_out(self, context: Context, ctx: RestoreContext, order: RestoreOrder, seal: str) -> dict[str, Any]:
+        from include.backup.restore.destination import restore_policy
+        from include.backup.restore.in_place import restore_in_place
+
+        approval = restore_policy(ctx.source).approval
+        report = restore_in_place(
+            ctx,
+            order,
+            seal,
+            approve=lambda: require_approval(context, seal=seal, approval=approval),
+            progress=LogProgress(step_log()),
+        )
+        step_log().info("%s", report.line())
+        return {**report.to_dict(), "line": f"{order.backup_id}: {report.line()}"}
+
+
 class CheckAfterwardsOperator(OrderOperator):
     """Run the verification queries where the restore ended. Returns how many there were."""
 

@@ -24,6 +24,7 @@ ORDER = (
     "restore_beside",
     "compare_rows",
     "swap_databases",
+    "restore_in_place",
     "check_afterwards",
     "keep_old",
     "reopen_target",
@@ -53,7 +54,8 @@ def test_the_runbook_says_everything_and_only_people_start_it(dag: Any) -> None:
 
 
 def test_what_overwrites_is_tried_once_and_the_gate_lies_before_it(dag: Any) -> None:
-    assert (dag.get_task("swap_databases").retries, dag.get_task("restore_beside").retries) == (0, 0)
+    once = ("restore_beside", "swap_databases", "restore_in_place")
+    assert [dag.get_task(task).retries for task in once] == [0, 0, 0]
     before = dag.get_task("swap_databases").get_flat_relative_ids(upstream=True)
     assert {"approve", "check_approval", "take_safety_backup", "compare_rows"} <= before
     assert all(task.execution_timeout is not None for task in dag.tasks)

@@ -43,6 +43,7 @@ SOURCES = (
     SmallSource(name="cleared"),
     SmallSource(name="restore_yes"),
     SmallSource(name="restore_no"),
+    SmallSource(name="restore_back"),
     SmallSource(name="restore_own"),
     SmallSource(name="restore_marked"),
     SmallSource(name="restore_late", response_timeout="5 seconds"),

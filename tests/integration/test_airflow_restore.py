@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +21,8 @@ from include.backup.steps.context import Release
 from include.local.airflow import DEPLOYER, SERVICE
 from include.local.airflow_api import AirflowApi, ApiError
 from include.local.credentials import load_credentials
+from include.local.layout import ROOT
+from include.local.run import wait_for_dag
 from tests.support.airflow_runs import AirflowRun, patiently, until
 from tests.support.airflow_stack import AirflowStack
 from tests.support.restores import RestoreLab
@@ -104,6 +109,42 @@ def approved(lab: AirflowStack) -> Restored:
     return ended(lab, run, good, before, backup_id=backup_id, seen=seen)
 
 
+def rolled_back(lab: AirflowStack) -> Restored:
+    """A CI job rolls a bad deployment back; it may ask, and another person agrees."""
+    source, dag_id = "restore_back", "restore_back.restore_database"
+    _, good, before = spoil(lab, source)
+    wait_for_dag(lab.api, dag_id)
+    patiently(lambda: lab.api.unpause(dag_id))
+    command = [str(ROOT / "include/ci/pre_deployment_backup.sh"), "--rollback", "--source", source]
+    variables = {
+        "PATH": os.environ["PATH"],
+        "AIRFLOW_URL": lab.stack.airflow.url,
+        "AIRFLOW_USER": DEPLOYER,
+        "AIRFLOW_PASSWORD": load_credentials(lab.stack.layout.credentials).airflow_deploy_password,
+        "RELEASE": RELEASE.name,
+        "GIT_SHA": RELEASE.git_sha,
+        "UNPROVEN": "true",
+        "REASON": "bad 'deploy'",
+        "DEADLINE_SECONDS": "240",
+        "POLL_SECONDS": "1",
+    }
+    run = AirflowRun(api=lab.api, dag_id=dag_id, run_id=f"rollback__{RELEASE.name}__{RELEASE.git_sha}")
+    with subprocess.Popen(
+        [*command], env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as child:
+        until(lambda: _exists(run), seconds=ANSWER_SECONDS, what="a run of the rollback")
+        answer(lab.api, run, "Approve")
+        output, _ = child.communicate(timeout=300)
+    return ended(lab, run, good, before, output=output, code=child.returncode)
+
+
+def _exists(run: AirflowRun) -> bool:
+    try:
+        return bool(run.state())
+    except ApiError:
+        return False
+
+
 def refused(lab: AirflowStack) -> Restored:
     backup_id, good, before = spoil(lab, "restore_no")
     run = lab.run("restore_no.restore_database", {**PRODUCTION, "choose": "id", "backup_id": backup_id})
@@ -168,6 +209,7 @@ def cold(lab: AirflowStack) -> Restored:
 
 SCENARIOS: Mapping[str, Callable[[AirflowStack], Restored]] = {
     "approved": approved,
+    "rolled_back": rolled_back,
     "refused": refused,
     "own": own,
     "marked": marked,
@@ -199,7 +241,7 @@ def test_with_another_persons_yes_production_is_the_backup_and_the_old_one_is_ke
 ) -> None:
     run = scenario.run
     assert scenario.state == "success", run.story()
-    assert set(run.states().values()) == {"success"}
+    assert {task for task, state in run.states().items() if state != "success"} == {"restore_in_place"}
     assert (scenario.after["orders"], scenario.after["notes"]) == (scenario.good["orders"], scenario.good["notes"])
     assert scenario.after["oid"] != scenario.before["oid"]
     kept = run.xcom("keep_old")
@@ -241,6 +283,21 @@ def test_a_run_that_only_shows_changes_nothing_and_succeeds(scenario: Restored) 
     assert {task for task, state in states.items() if state == "skipped"} == states.keys() - done
     assert seen.state() == "success"
     assert scenario.before["orders"] == 100
+
+
+@pytest.mark.skipif(not (shutil.which("jq") and shutil.which("curl")), reason="apt-get install curl jq")
+@about("rolled_back")
+def test_the_script_for_ci_rolls_a_release_back_once_another_person_agrees(
+    scenario: Restored, airflow_stack: AirflowStack
+) -> None:
+    output = scenario.notes["output"]
+    assert (scenario.notes["code"], scenario.state) == (0, "success"), output
+    assert "another person has to say yes: http" in output
+    assert "rolled back: the backup from before 2025.3.1 (0123abc) is in production's place" in output
+    assert (scenario.after["orders"], scenario.after["notes"]) == (scenario.good["orders"], scenario.good["notes"])
+    assert scenario.run.xcom("check_approval")["approved_by"] == "admin"
+    assert scenario.run.xcom("check_approval")["requested_by"] == DEPLOYER
+    assert airflow_stack.secrets_in(output) == []
 
 
 @about("refused", "own", "late")

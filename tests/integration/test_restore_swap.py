@@ -381,7 +381,7 @@ def test_what_a_person_must_say_yes_to_is_refused_without(lab: RestoreLab, faili
         ({"where": Where.NAMED}, ParameterError, "needs its name"),
         ({"where": Where.NAMED, "database": "x", "server": "elsewhere"}, RestoreRefusedError, "allowed: beside"),
         ({"where": Where.NAMED, "database": "template1"}, ParameterError, "PostgreSQL's own"),
-        ({"where": Where.NAMED, "database": "postgres"}, RestoreRefusedError, "leads to postgres itself"),
+        ({"where": Where.NAMED, "database": "postgres"}, RestoreRefusedError, "cannot be renamed"),
         ({"where": Where.NAMED, "database": "prod_bad"}, RestoreRefusedError, "already, and it holds"),
         ({"where": Where.SCRATCH, "database": "x"}, ParameterError, "gets its name by itself"),
         ({"where": Where.NAMED, "database": "nothing_there", "in_place": True}, RestoreRefusedError, "there is no"),

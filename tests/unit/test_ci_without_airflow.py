@@ -37,6 +37,8 @@ GOOD = {
         )],
         *[("GIT_SHA", text) for text in ("", "abcdef", "ABCDEF1", "abcdefg", "a" * 41, "abcdef1;id", "abcdef1\n")],
         *[("SOURCE", text) for text in ("Pulse", "1a", "a.b", "a/../b", "a?x=y", "a b", "a" * 64)],
+        *[("UNPROVEN", text) for text in ("yes", "1")],
+        *[("REASON", text) for text in ("two\nlines", "x" * 501)],
         *[("WAIT_FOR_PROOF", text) for text in ("yes", "True", "1", "true;id")],
         *[("DEADLINE_SECONDS", text) for text in ("0", "-1", "1.5", "010", "1h", "9999999", "a[$(id)]")],
         *[("POLL_SECONDS", text) for text in ("0", "x")],
@@ -74,6 +76,25 @@ def test_nothing_is_sent_when_a_parameter_is_bad(release: str) -> None:
     with S3Proxy(NOBODY) as proxy:
         assert run(**{**GOOD, "AIRFLOW_URL": proxy.url, "RELEASE": release}).exit_code == 2
         assert proxy.exchanges == []
+
+
+def test_a_rollback_asks_for_the_releases_backup_in_productions_place() -> None:
+    variables = {"AIRFLOW_URL": "https://airflow.example", "RELEASE": "v1", "REASON": "it's bad"}
+    outcome = run("--rollback", "--dry-run", "--source", "orders", "--git-sha=abcdef1", **variables)
+    first, body = outcome.stdout.splitlines()
+    assert (outcome.exit_code, first) == (0, "POST https://airflow.example/api/v2/dags/orders.restore_database/dagRuns")
+    sent = json.loads(body)
+    assert sent["dag_run_id"] == "rollback__v1__abcdef1"
+    assert sent["conf"] == {
+        "choose": "release",
+        "release": "v1",
+        "git_sha": "abcdef1",
+        "where": "production",
+        "unproven": False,
+        "end_sessions": True,
+        "dry_run": False,
+        "reason": "it's bad",
+    }
 
 
 def test_a_dry_run_prints_the_request_and_needs_no_password() -> None:

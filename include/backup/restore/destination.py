@@ -90,11 +90,6 @@ def allowed_destination(
         known = ", ".join(allowed.servers) or "none"
         raise RestoreRefusedError(f"{server!r} is no server of {source.name}'s restore.servers; allowed: {known}")
     connection = replace(connections(conn_id), application_name=APPLICATION)
-    if connection.dbname == database:
-        raise RestoreRefusedError(
-            f"the connection {conn_id} leads to {database} itself, and nothing can be done beside it; set its schema "
-            "to another database, such as postgres"
-        )
     sources = {place(connections(item.connection)) for item in policy.sources.values()}
     here = place(replace(connection, dbname=database))
     if server == SOURCE_SERVER and here != place(connections(source.connection)):

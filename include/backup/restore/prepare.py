@@ -14,6 +14,7 @@ from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, Where, find_destination
 from include.backup.restore.erasure import erased_since
 from include.backup.restore.history import history_estimate
+from include.backup.restore.in_place import missing_from, own_schemas
 from include.backup.restore.order import RestoreOrder, Strategy, TargetBefore, name_beside
 from include.backup.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from include.backup.restore.survey import (
@@ -25,8 +26,8 @@ from include.backup.restore.survey import (
     publications,
     table_changes,
 )
-from include.backup.restore.target import Target
-from include.backup.restore.target_lock import target_lock
+from include.backup.restore.target import Target, shown
+from include.backup.restore.target_lock import MEETING_PLACE, target_lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +96,13 @@ def prepare(ctx: RestoreContext, wish: Wish) -> RestoreOrder:
         )
     )
     refusals = list(_refusals(wish, before)) if strategy is not Strategy.NEW else []
+    schemas: tuple[str, ...] = ()
+    if strategy is Strategy.IN_PLACE:
+        schemas = _schemas(destination, plan)
+        refusals += _in_the_way(destination, plan, schemas)
     if refusals and not wish.dry_run:
         raise RestoreRefusedError(f"{destination.database} cannot be replaced as it is: {'; '.join(refusals)}")
-    return _order(ctx, wish, destination, plan, before, strategy, fingerprint(content), proofs, refusals)
+    return _order(ctx, wish, destination, plan, before, strategy, fingerprint(content), proofs, refusals, schemas)
 
 
 def _before(destination: Destination) -> Before | None:
@@ -117,6 +122,11 @@ def _strategy(wish: Wish, destination: Destination, before: Before | None) -> St
         if wish.in_place:
             raise RestoreRefusedError(f"there is no {destination.database} into which to restore in place")
         return Strategy.NEW
+    if not wish.in_place and destination.database in (destination.connection.dbname, MEETING_PLACE):
+        raise RestoreRefusedError(
+            f"{destination.database} cannot be renamed: restores themselves connect to it; let "
+            f"{destination.conn_id} lead to another database, or choose in place"
+        )
     if wish.where is not Where.PRODUCTION and not wish.replace:
         raise RestoreRefusedError(
             f"there is a database {destination.database} on {destination.address} already, and it holds "
@@ -150,6 +160,7 @@ def _order(
     manifest_sha256: str,
     proofs: tuple[Proof, ...],
     refusals: list[str],
+    schemas: tuple[str, ...],
 ) -> RestoreOrder:
     manifest = plan.request.manifest
     replaces = strategy is not Strategy.NEW
@@ -185,7 +196,28 @@ def _order(
         erased_subjects=erased_since(ctx.store, ctx.source.name, manifest.dump.snapshot.time),
         changes=table_changes({} if before is None else before.rows, manifest),
         warnings=(*plan.preview.warnings, *refusals, *_left_out(manifest, before)),
+        schemas=schemas,
     )
+
+
+def _schemas(destination: Destination, plan: RestorePlan) -> tuple[str, ...]:
+    """Return the schemas that this role may drop and make anew; raises RestoreRefusedError when there is none."""
+    with connect(destination.connection, settings={}) as session:
+        rows = session.execute(
+            "SELECT rolname::text AS name FROM pg_catalog.pg_roles WHERE pg_catalog.pg_has_role(oid, 'USAGE')"
+        ).fetchall()
+    roles = {str(row["name"]) for row in rows}
+    found = own_schemas(plan.toc, may_own=lambda role: role in roles)
+    if not found:
+        raise RestoreRefusedError(f"{plan.facts.role} owns no schema of {plan.request.manifest.backup_id}")
+    return found
+
+
+def _in_the_way(destination: Destination, plan: RestorePlan, schemas: tuple[str, ...]) -> Iterator[str]:
+    """Yield what makes a restore in place fail as a whole, which is better known before."""
+    target = Target(destination.connection, database=destination.database)
+    if tables := missing_from(target, plan.toc, schemas):
+        yield f"the backup does not know {shown(tables)}, with which their schema cannot be dropped: move them away"
 
 
 def _target_before(before: Before) -> TargetBefore:

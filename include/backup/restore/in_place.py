@@ -1,0 +1,219 @@
+"""Restore schemas into the database that is there, in one transaction: for where databases cannot be renamed.
+
+pg_restore drops and makes anew what the archive has of these schemas, and nothing else. Whatever stands in the way (an
+object of another schema that hangs on them, a lock that somebody holds) rolls everything back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from include.backup.approval import Approval
+from include.backup.archive.reader import ArchiveReader, member_path, unpack_for_old_pg_restore
+from include.backup.errors import (
+    ApprovalError,
+    CommandError,
+    CommandKilledError,
+    RestoreDiffersError,
+    RestoreError,
+    RestoreRefusedError,
+)
+from include.backup.manifest import Manifest
+from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
+from include.backup.postgres.session import connect
+from include.backup.postgres.toc import Toc, TocEntry, read_toc
+from include.backup.postgres.tools import PostgresTools
+from include.backup.proof.masking import findings
+from include.backup.restore.compare import RestoreComparer
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.order import RestoreOrder, Strategy
+from include.backup.restore.plan import TOC_MEMBER, tools_for_target
+from include.backup.restore.progress import Progress
+from include.backup.restore.survey import database_facts
+from include.backup.restore.target import Target, shown
+from include.backup.restore.target_lock import target_lock
+from include.backup.restore.work import read_backup, record_restore
+from include.backup.restore.work_folder import work_folder
+
+# Somebody's open transaction ends the restore, not the other way round. pg_restore sets lock_timeout to 0 itself.
+LOCK_SECONDS = 30.0
+POLL_SECONDS = 0.5
+_WAITING = (
+    "SELECT l.pid, pg_catalog.pg_blocking_pids(l.pid) AS blockers FROM pg_catalog.pg_locks l"
+    " JOIN pg_catalog.pg_stat_activity a USING (pid)"
+    " WHERE NOT l.granted AND a.datname = %s AND a.application_name = %s"
+    "   AND l.waitstart < clock_timestamp() - make_interval(secs => %s)"
+)
+NOT_OF_A_SCHEMA = frozenset({"DATABASE", "DATABASE PROPERTIES", "EXTENSION", "EVENT TRIGGER", "SUBSCRIPTION"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPlaceReport:
+    """What was restored in place."""
+
+    schemas: tuple[str, ...]
+    tables: int
+    rows: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        return (
+            f"the schemas {', '.join(self.schemas)} were dropped and made anew in one transaction: "
+            f"{self.tables} tables, {self.rows} rows, every row identical"
+        )
+
+
+def own_schemas(toc: Toc, *, may_own: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the schemas of an archive all of whose objects belong to roles that ``may_own`` is true of.
+
+    A provider's schemas belong to roles of its own; they stay as they are.
+    """
+    owners: dict[str, set[str]] = {}
+    for entry in toc.entries:
+        schema = entry.tag if entry.desc == "SCHEMA" else entry.namespace
+        if schema and entry.owner and entry.desc not in NOT_OF_A_SCHEMA:
+            owners.setdefault(schema, set()).add(entry.owner)
+    return tuple(sorted(schema for schema, roles in owners.items() if all(may_own(role) for role in roles)))
+
+
+def entries_of(toc: Toc, schemas: tuple[str, ...]) -> Iterator[TocEntry]:
+    """Yield what the archive has of these schemas."""
+    for entry in toc.entries:
+        schema = entry.tag if entry.desc == "SCHEMA" else entry.namespace
+        if schema in schemas and entry.desc not in NOT_OF_A_SCHEMA:
+            yield entry
+
+
+def part_of(manifest: Manifest, schemas: tuple[str, ...]) -> Manifest:
+    """Return a manifest that speaks of these schemas' rows only."""
+    members = tuple(
+        member for member in manifest.members if member.table_data is not None and member.table_data.schema in schemas
+    )
+    return replace(manifest, members=members)
+
+
+def restore_in_place(
+    ctx: RestoreContext,
+    order: RestoreOrder,
+    seal: str,
+    *,
+    approve: Callable[[], Approval],
+    progress: Progress,
+) -> InPlaceReport:
+    """Drop and make anew the order's schemas; raises RestoreError when it could not: then nothing was changed.
+
+    Raises RestoreDiffersError when what is there afterwards is not what was dumped.
+    """
+    destination = ctx.destination(order)
+    if order.strategy is not Strategy.IN_PLACE or order.dry_run or order.target is None:
+        raise RestoreRefusedError(f"order {seal} asks for nothing in place; nothing was changed")
+    approval = approve() if order.needs_approval or destination.production else None
+    if approval is not None and approval.seal != seal:
+        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    target = Target(destination.connection, database=order.database)
+    with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
+        facts = database_facts(session, order.database)
+        if facts is None or facts.oid != order.target.oid:
+            raise RestoreRefusedError(f"{order.database} is another database than the preview saw; trigger a new run")
+        manifest, _ = read_backup(ctx, order)
+        reader = ArchiveReader(ctx.store, manifest)
+        toc = read_toc(reader.read(TOC_MEMBER))
+        tools = tools_for_target(manifest, target.inspect())
+        _load(ctx, order, manifest, toc, tools)
+        target.analyze()
+        part = part_of(manifest, order.schemas)
+        found = RestoreComparer(
+            target=target,
+            manifest=part,
+            toc=replace(toc, entries=tuple(entries_of(toc, order.schemas))),
+            reader=reader,
+            tools=tools,
+            jobs=ctx.jobs,
+        ).compare(runner=ctx.runner, progress=progress)
+    rows = [difference for difference in found.differences if difference.what != "large object"]
+    if rows:
+        raise RestoreDiffersError(
+            f"{target.describe()} differs from what was dumped: {shown([str(row) for row in rows])}; restore the "
+            "safety backup of this run"
+        )
+    report = InPlaceReport(schemas=order.schemas, tables=found.tables, rows=found.rows)
+    record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
+    return report
+
+
+def missing_from(target: Target, toc: Toc, schemas: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tables that are in these schemas now and not in the archive: with them a schema cannot be dropped."""
+    known = {(entry.namespace, entry.tag) for entry in toc.entries if entry.desc in ("TABLE", "MATERIALIZED VIEW")}
+    with connect(target.endpoint) as session:
+        rows = session.execute(
+            "SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_catalog.pg_class c"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname = ANY(%s) ORDER BY 1, 2",
+            (list(schemas),),
+        ).fetchall()
+    return tuple(f"{row['schema']}.{row['name']}" for row in rows if (row["schema"], row["name"]) not in known)
+
+
+@contextmanager
+def _never_waiting_long(target: Target, said: list[str]) -> Iterator[None]:
+    """Cancel the restore's session when it has waited too long for a lock, and say who holds it."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        with connect(target.connection, settings={}) as session:
+            while not ended.wait(POLL_SECONDS):
+                parameters = (target.database, target.connection.application_name, LOCK_SECONDS)
+                for row in session.execute(_WAITING, parameters).fetchall():
+                    blockers = ", ".join(str(pid) for pid in row["blockers"])
+                    said.append(f"a lock was not to be had in {LOCK_SECONDS:.0f} s, held by the sessions {blockers}")
+                    session.execute("SELECT pg_cancel_backend(%s)", (row["pid"],))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="locks") as pool:
+        watching = pool.submit(watch)
+        try:
+            yield
+        finally:
+            ended.set()
+            watching.result()
+
+
+def _load(ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc, tools: PostgresTools) -> None:
+    target = Target(ctx.destination(order).connection, database=order.database)
+    reader = ArchiveReader(ctx.store, manifest)
+    entries = list(entries_of(toc, order.schemas))
+    names = [TOC_MEMBER, *(member.name for member in part_of(manifest, order.schemas).members)]
+    needed = sum(manifest.member(name).stored_length for name in names)
+    with work_folder(ctx.staging_root, needed_bytes=needed) as folder:
+        reader.fetch(names, folder)
+        dump = member_path(folder, TOC_MEMBER).parent
+        if tools.major < ZSTD_SINCE:
+            unpack_for_old_pg_restore(dump)
+        chosen = folder / "in_place.list"
+        chosen.write_text("".join(f"{entry.dump_id};\n" for entry in entries))
+        command = pg_restore_command(
+            tools,
+            target.endpoint,
+            dump=dump,
+            jobs=1,
+            use_list=chosen,
+            options=("--single-transaction", "--clean", "--if-exists", "--no-tablespaces"),
+        )
+        said: list[str] = []
+        try:
+            with _never_waiting_long(target, said):
+                ctx.runner.run(command, on_line=lambda text: said.extend(findings(text)))
+        except CommandKilledError:
+            raise
+        except CommandError as error:
+            text = "; ".join(said[:3]) or str(error).partition(":")[0]
+            raise RestoreError(
+                f"{order.backup_id} does not restore in place: {text}; it was rolled back, nothing was changed"
+            ) from None

@@ -1,0 +1,113 @@
+"""A restore in place: one transaction, so that whatever goes wrong changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError
+from include.backup.restore.in_place import restore_in_place
+from include.backup.restore.order import Strategy
+from include.backup.restore.work import back_up_target, check_afterwards
+from include.local.stack import Stack
+from tests.support.command_line import Server
+from tests.support.restores import QUIET, RestoreLab, make_lab, yes
+from tests.support.small_sources import SmallSource
+
+pytest_plugins = ["tests.support.cli_fixtures"]
+SOURCE = "in_place"
+EXTRA = """
+CREATE SCHEMA app;
+CREATE TYPE app.mood AS ENUM ('good', 'bad');
+CREATE TABLE app.feelings (id serial PRIMARY KEY, mood app.mood NOT NULL, owner int REFERENCES public.customers);
+CREATE INDEX ON app.feelings (mood);
+CREATE VIEW app.bad AS SELECT * FROM app.feelings WHERE mood = 'bad';
+INSERT INTO app.feelings (mood, owner) SELECT CASE WHEN n % 3 = 0 THEN 'bad' ELSE 'good' END::app.mood, n
+  FROM generate_series(1, 300) n;
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(stack: Stack, cli_server: Server, state_dir: Path) -> Iterator[RestoreLab]:
+    made = make_lab(
+        {SOURCE: SmallSource(name=SOURCE, extra_sql=EXTRA)},
+        superuser=cli_server.superuser,
+        backup_user=stack.database_connection(),
+        store=stack.store_connection(),
+        folder=state_dir / "in-place",
+        conninfo=stack.source.superuser_conninfo,
+    )
+    before = made.databases()
+    yield made
+    for name in (made.databases() - before) | {SOURCE, "small"}:
+        made.drop(name)
+
+
+@pytest.fixture(scope="module")
+def backup_id(lab: RestoreLab) -> str:
+    return lab.backup(SOURCE)
+
+
+def state(lab: RestoreLab) -> dict[str, Any]:
+    found = lab.state(SOURCE)
+    return {
+        **found,
+        "feelings": lab.value(SOURCE, "SELECT md5(string_agg(f::text, ',' ORDER BY id)) FROM app.feelings f"),
+    }
+
+
+def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_id: str) -> None:
+    good = state(lab)
+    lab.do(SOURCE, "DELETE FROM app.feelings WHERE id > 10; DELETE FROM orders; DROP VIEW app.bad")
+    ctx = lab.context(SOURCE)
+    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    assert (order.strategy, order.needs_approval, order.schemas) == (Strategy.IN_PLACE, True, ("app", "public"))
+    assert "in one transaction" in order.question().text
+    with pytest.raises(ApprovalError):
+        restore_in_place(ctx, order, seal, approve=lambda: yes("0" * 64), progress=QUIET)
+    safety = back_up_target(ctx, order)
+    report = restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert state(lab) == good
+    assert (report.rows, report.schemas) == (5800, ("app", "public"))
+    assert lab.value(SOURCE, "SELECT count(*) FROM app.bad") == 100
+    assert lab.value(SOURCE, "SELECT nextval('app.feelings_id_seq')") == 301
+    assert check_afterwards(ctx, order) >= 2
+    assert ctx.catalog.manifest(safety["backup_id"]).rows == 510
+
+
+def test_what_hangs_on_a_schema_from_outside_rolls_everything_back(lab: RestoreLab, backup_id: str) -> None:
+    lab.do(SOURCE, "CREATE SCHEMA other; CREATE VIEW other.mine AS SELECT count(*) AS n FROM app.feelings")
+    lab.do(SOURCE, "UPDATE orders SET note = 'later' WHERE id = 1")
+    before = state(lab)
+    ctx = lab.context(SOURCE)
+    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    with pytest.raises(RestoreError, match="it was rolled back, nothing was changed"):
+        restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert state(lab) == before
+    assert lab.value(SOURCE, "SELECT n FROM other.mine") == 300
+    lab.do(SOURCE, "DROP SCHEMA other CASCADE")
+
+
+def test_a_table_that_the_backup_does_not_know_is_named_before_anything(lab: RestoreLab, backup_id: str) -> None:
+    lab.do(SOURCE, "CREATE TABLE app.newer (id int)")
+    with pytest.raises(RestoreRefusedError, match=r"does not know app\.newer"):
+        lab.ordered(lab.context(SOURCE), backup_id=backup_id, in_place=True)
+    lab.do(SOURCE, "DROP TABLE app.newer")
+
+
+def test_a_lock_that_somebody_holds_ends_the_restore(
+    lab: RestoreLab, backup_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.backup.restore.in_place.LOCK_SECONDS", 1.0)
+    before = state(lab)
+    ctx = lab.context(SOURCE)
+    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    with lab.session(SOURCE) as person:
+        person.autocommit = False
+        person.execute("SELECT count(*) FROM orders")
+        with pytest.raises(RestoreError, match=r"a lock was not to be had.*nothing was changed"):
+            restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert state(lab) == before
