@@ -37,7 +37,7 @@ succeeded; when that run failed or is too old, it starts the next attempt, -2, -
 
 Exit code
   0  safe to deploy; with --rollback: the backup is in production's place
-  1  the backup or the rollback failed, was refused, or did not end before the deadline
+  1  the backup failed, or did not end before the deadline; the rollback did so or was refused
   2  bad parameters
   3  Airflow is out of reach or refuses the login, or the DAG is paused, missing or broken
 TEXT
