@@ -30,6 +30,8 @@ CREATE TABLE public.regions (id int PRIMARY KEY);
 INSERT INTO public.regions VALUES (1);
 ALTER TABLE public.customers ADD region int DEFAULT 1 REFERENCES public.regions
 """
+# Without a key rows cannot be matched.
+ORDERS_KEY = "ALTER TABLE public.orders ADD PRIMARY KEY (id)"
 SOURCES = (
     SmallSource(name="shop"),
     SmallSource(name="tiers", weekly=True, excluded_tables=("public.left_out",), extra_sql=LEFT_OUT),
@@ -47,6 +49,8 @@ SOURCES = (
     SmallSource(name="restore_own"),
     SmallSource(name="restore_marked"),
     SmallSource(name="restore_late", response_timeout="5 seconds"),
+    SmallSource(name="tables_yes", extra_sql=ORDERS_KEY),
+    SmallSource(name="tables_marked", extra_sql=ORDERS_KEY),
     SmallSource(name="restore_cold", storage_class="GLACIER"),
     SmallSource(name="unheard", slack=NOWHERE_SLACK),
     SmallSource(name="fail_preflight", bucket="no-such-bucket", retries=2),

@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from include.backup.restore.streams import AbandonedError, Stream, share_out
 
 # Below that the start of more sessions costs more than it saves.
 SPLIT_BYTES = 32 << 20
+STOP_SECONDS = 0.2
 SMALL_BYTES = 1 << 20
 RUN_BYTES = 8 << 20
 _PLAIN_TABLES = (
@@ -113,8 +114,7 @@ class TableLoader:
             try:
                 yield future
             finally:
-                if not future.done():
-                    self._stop()
+                self._stop(future)
 
     def load(self) -> None:
         """Load everything: what is split first, one after the other, then the rest side by side."""
@@ -131,14 +131,17 @@ class TableLoader:
         with ThreadPoolExecutor(self.jobs, thread_name_prefix="table") as pool:
             futures = [pool.submit(self._run, run) for run in side_by_side(tasks)]
             done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-            if waiting:
-                self._stop()
+            self._stop(*waiting)
         _raise_first(future.exception() for future in (*done, *waiting))
 
-    def _stop(self) -> None:
-        self._given_up.set()
-        for session in list(self._sessions):
-            session.cancel_safe(timeout=5.0)
+    def _stop(self, *futures: Future[None]) -> None:
+        """End what still runs; again and again, since a cancel that comes before its statement ends nothing."""
+        while not all(future.done() for future in futures):
+            self._given_up.set()
+            for session in list(self._sessions):
+                with suppress(psycopg.Error):  # it has just ended by itself
+                    session.cancel_safe(timeout=5.0)
+            wait(futures, timeout=STOP_SECONDS)
 
     def _run(self, tasks: Sequence[TableTask]) -> None:
         """Load tables that lie side by side in the archive."""
@@ -222,6 +225,8 @@ class TableLoader:
             client_encoding=self.manifest.dump.server.encoding,
         )
         self._sessions.append(session)
+        if self._given_up.is_set():
+            raise _GivenUpError
         return session
 
 
