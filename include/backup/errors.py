@@ -488,5 +488,9 @@ class ProofFailedError(RetryWorthlessError):
     exit_code = 4
 
 
+class HealthError(BackupError):
+    """Raised when alerts were found and nobody could be told of them."""
+
+
 class RunRefusedError(RetryWorthlessError):
     """Raised when a run is a backfill, or an old run that was cleared and has no backup to look at."""

@@ -43,6 +43,14 @@ OTHERS: Sequence[OtherDag] = (
         shows="a backup that a release waits for",
         conf=lambda backup_id: {"release": "demo-1", "git_sha": "0123456789abcdef0123456789abcdef01234567"},
     ),
+    OtherDag(dag_id=f"{SOURCE}.monthly_archive", shows="everything with the attachments, moved to GLACIER"),
+    OtherDag(dag_id=f"{SOURCE}.critical_tables_backup", shows="four tables in one snapshot"),
+    OtherDag(dag_id=f"{SOURCE}.schema_backup", shows="the schema, committed and pushed"),
+    OtherDag(
+        dag_id=f"{SOURCE}.backup_hold",
+        shows="the daily backup kept whatever the policy says",
+        conf=lambda backup_id: {"action": "add", "backup": backup_id, "reason": "shown by the demo"},
+    ),
     OtherDag(
         dag_id=f"{SOURCE}.restore_database",
         shows="the daily backup into a scratch database, every row compared",
@@ -60,6 +68,8 @@ OTHERS: Sequence[OtherDag] = (
     ),
     # After the base backup, which it would have to ask a paused DAG for.
     OtherDag(dag_id=f"{SOURCE}.incremental_backup", shows="WAL up to now, for recovery to any point in time"),
+    OtherDag(dag_id="backup_cleanup", shows="what would be deleted, and why the rest is kept"),
+    OtherDag(dag_id="backup_health", shows="alerts: what is not as the policy says, paused DAGs of this demo included"),
 )
 
 

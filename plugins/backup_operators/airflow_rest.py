@@ -52,6 +52,10 @@ class AirflowRest:
             ca_bundle=str(verify) if verify else None,
         )
 
+    def read(self, path: str) -> dict[str, Any]:
+        """Return what a path below /api/v2 answers, nothing when there is no such thing; raises AirflowApiError."""
+        return self._get(path) or {}
+
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return a run as the API shows it: its state, and who triggered it."""
         return self._get(f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}") or {}

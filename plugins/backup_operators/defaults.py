@@ -35,6 +35,7 @@ class Tag(StrEnum):
     BACKUP = "backup"
     PROOF = "proof"
     RETENTION = "retention"
+    HEALTH = "health"
     SCHEDULED = "scheduled"
     TRIGGERED = "triggered"
     RESTORE = "restore"

@@ -28,6 +28,7 @@ OTHER_DAG_IDS = {
     "pulse_messages.monthly_archive",
     "pulse_messages.restore_database",
     "backup_cleanup",
+    "backup_health",
     "pulse_messages.backup_hold",
     "pulse_messages.restore_table",
     "pulse_messages.weekly_backup",

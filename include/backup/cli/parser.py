@@ -126,6 +126,9 @@ def make_parser() -> Parser:
     physical_arguments.add_base(_command(commands, "base", physical_arguments.BASE, physical_arguments.BASE_EPILOG))
     recover = _command(commands, "recover", physical_arguments.RECOVER, physical_arguments.RECOVER_EPILOG)
     physical_arguments.add_recover(recover, port=_port)
+    _health(commands)
+    _alerts(commands)
+    _watch(commands)
     return parser
 
 
@@ -271,6 +274,28 @@ def _hold(commands: argparse._SubParsersAction[Parser]) -> None:
     release.add_argument("--reason", required=True, help="why the backup may go now; goes into the evidence")
 
 
+def _health(commands: argparse._SubParsersAction[Parser]) -> None:
+    _command(commands, "health", "say what is wrong with a source's protection; exit code 1 when anything is")
+
+
+def _alerts(commands: argparse._SubParsersAction[Parser]) -> None:
+    text = "list open alerts, or say that you know of one"
+    command = commands.add_parser("alerts", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
+    _command(actions, "list", "list what is open, since when, and who knows of it")
+    acknowledge = _command(actions, "acknowledge", "stop an alert from being sent again until it gets worse")
+    acknowledge.add_argument("alert", metavar="ALERT", help="as `alerts list` shows it, e.g. late:daily")
+    acknowledge.add_argument("--note", required=True, help="what you do about it; goes into the evidence")
+
+
+def _watch(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "watch", "say whether Airflow still looks after a source; for another machine's cron")
+    command.add_argument(
+        "--most-minutes", type=_minutes, default=150, metavar="N", help="how old the heartbeat may be; default: 150"
+    )
+    command.add_argument("--slack", action="store_true", help="also tell the source's Slack channel")
+
+
 def _cleanup(commands: argparse._SubParsersAction[Parser]) -> None:
     command = _command(commands, "cleanup", "show which backups have expired and why the others are kept")
     command.add_argument("--delete", action="store_true", help="delete what has expired; without it nothing is changed")
@@ -349,6 +374,10 @@ def _positive(text: str) -> int:
 
 def _port(text: str) -> int:
     return _number(text, least=1, most=65535)
+
+
+def _minutes(text: str) -> int:
+    return _number(text, least=1, most=7 * 1440)
 
 
 def _seconds(text: str) -> int:

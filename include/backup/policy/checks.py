@@ -29,6 +29,7 @@ RESERVED_PREFIXES = (
     "schema/",
     "tables/",
     "attachments/",
+    "health/",
     "safety/",
     "restores/",
     "erasures/",

@@ -18,6 +18,7 @@ from include.backup.policy.base_backup import base_backup_policy
 from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
 from include.backup.policy.cleanup import cleanup_policy
 from include.backup.policy.evidence import evidence_policy
+from include.backup.policy.health import health_policy
 from include.backup.policy.incremental import incremental_policy
 from include.backup.policy.model import (
     EncryptionPolicy,
@@ -145,6 +146,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         slack=SlackPolicy(connection=data["slack"]["connection"]) if "slack" in data else None,
         proof=ProofPolicy(allowed_gaps=tuple(data.get("proof", {}).get("allowed_gaps", ()))),
         restore=restore_policy(data.get("restore")),
+        health=health_policy(data["health"]) if "health" in data else None,
         incremental=incremental_policy(name, data.get("incremental")),
         tiers={tier: _tier(tier, settings, dump) for tier, settings in data["tiers"].items()},
         evidence=evidence_policy(data["evidence"]) if "evidence" in data else None,

@@ -11,6 +11,7 @@ from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierEr
 from include.backup.policy.base_backup import BaseBackupPolicy
 from include.backup.policy.cleanup import CleanupPolicy
 from include.backup.policy.evidence import EvidencePolicy
+from include.backup.policy.health import HealthPolicy
 from include.backup.policy.incremental import IncrementalPolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
@@ -111,6 +112,7 @@ class SourcePolicy:
     base_backup: BaseBackupPolicy | None = None
     supabase: SupabasePolicy | None = None
     incremental: IncrementalPolicy | None = None
+    health: HealthPolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""

@@ -1,0 +1,49 @@
+"""
+### Health: is every source protected as its policy says, and who is told when not
+
+**What** For each source: are its backups there, in time, of a usual size, proven, with the rows of before; how much WAL
+would be lost now, is there a gap; is the store's budget or the source's disk filling up; are its DAGs paused, stale or
+broken, tasks stuck, Airflow's components alive; do Supabase and Slack answer; are there three copies. What is wrong
+becomes an alert: told once, again after a day unless somebody has acknowledged it, and told when it is over.
+
+**When** Hourly, at minute 25: between the runs that it looks at.
+
+**Needs** The policy (`BACKUP_POLICY`), the connections of each source (database, store, Slack, Supabase), and the
+policy's `health.airflow_connection`, a user of Airflow that may read.
+
+**Changes** Writes the open alerts and a heartbeat to `health/<source>/`, and each alert's begin and end to the
+evidence. On another machine `python -m include.backup watch SOURCE --slack` by cron alarms when the heartbeat is old:
+nothing inside Airflow can tell that Airflow is dead.
+
+**Run again** Clear a source's task, or trigger a new run: it looks anew. A task fails when it could not look, or when
+nobody could be told.
+
+**Undo** Nothing to undo. Acknowledge an alert with
+`python -m include.backup alerts acknowledge SOURCE ALERT --note WHY`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from backup_operators.defaults import Tag
+from backup_operators.fleet import MAP_INDEX, fleet_arguments, source_names
+from backup_operators.health import HealthOperator
+
+TIMEOUT = timedelta(minutes=20)
+
+with DAG(
+    **fleet_arguments("backup_health"),
+    description="Looks whether every source is protected as its policy says, and tells people when not",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable("25 * * * *", timezone="UTC"),
+    tags=[Tag.HEALTH, Tag.SCHEDULED],
+):
+    HealthOperator.partial(
+        task_id="look_at_health",
+        execution_timeout=TIMEOUT,
+        max_active_tis_per_dagrun=4,
+        map_index_template=MAP_INDEX,
+    ).expand(source=source_names())

@@ -1,0 +1,117 @@
+"""Alerts: raised once, sent again until somebody answers, resolved when the condition is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from include.backup.health.finding import Finding, Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """That a person knows of an alert; it counts for the alert that was raised at ``since``, and for no later one."""
+
+    key: str
+    since: datetime
+    by: str
+    at: datetime
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """A condition that holds since a time. ``sent_at`` is when a message of it last arrived."""
+
+    key: str
+    rule: str
+    subject: str
+    severity: Severity
+    evidence: str
+    next_step: str
+    since: datetime
+    seen_at: datetime
+    sent_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_at: datetime | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one look changes: ``open`` is every alert that holds now, ``send`` those that people are to be told of."""
+
+    open: tuple[Alert, ...]
+    raised: tuple[Alert, ...]
+    resolved: tuple[Alert, ...]
+    send: tuple[Alert, ...]
+
+
+def advance(
+    before: Iterable[Alert],
+    findings: Iterable[Finding],
+    acknowledgements: Iterable[Acknowledgement],
+    *,
+    now: datetime,
+    resend_after: timedelta,
+) -> Round:
+    """Return the alerts that hold now, and which of them are to be sent.
+
+    An alert is sent when it is raised, when it became worse, until a message has arrived, and again after
+    ``resend_after`` unless somebody has acknowledged it. Worse than what was acknowledged counts anew.
+    """
+    known = {alert.key: alert for alert in before}
+    said = {(item.key, item.since): item for item in acknowledgements}
+    found: dict[str, Finding] = {}
+    for finding in findings:
+        other = found.get(finding.key)
+        if other is None or _worse(finding.severity, other.severity):
+            found[finding.key] = finding
+    open_now = [_seen(finding, known.get(key), said, now) for key, finding in found.items()]
+    return Round(
+        open=tuple(open_now),
+        raised=tuple(alert for alert in open_now if alert.key not in known),
+        resolved=tuple(alert for key, alert in known.items() if key not in found),
+        send=tuple(alert for alert in open_now if _is_due(alert, now, resend_after)),
+    )
+
+
+def sent(alerts: Iterable[Alert], arrived: Iterable[Alert], *, at: datetime) -> tuple[Alert, ...]:
+    """Return the alerts with the time at which a message of some of them has arrived."""
+    keys = {alert.key for alert in arrived}
+    return tuple(replace(alert, sent_at=at) if alert.key in keys else alert for alert in alerts)
+
+
+def _seen(
+    finding: Finding, known: Alert | None, said: Mapping[tuple[str, datetime], Acknowledgement], now: datetime
+) -> Alert:
+    alert = known or Alert(
+        key=finding.key,
+        rule=finding.rule,
+        subject=finding.subject,
+        severity=finding.severity,
+        evidence=finding.evidence,
+        next_step=finding.next_step,
+        since=now,
+        seen_at=now,
+    )
+    if known is not None and _worse(finding.severity, known.severity):
+        # Whoever acknowledged it knew of something less bad.
+        alert = replace(alert, since=now, sent_at=None, acknowledged_by=None, acknowledged_at=None, note="")
+    answer = said.get((alert.key, alert.since))
+    if answer is not None:
+        alert = replace(alert, acknowledged_by=answer.by, acknowledged_at=answer.at, note=answer.note)
+    return replace(
+        alert, severity=finding.severity, evidence=finding.evidence, next_step=finding.next_step, seen_at=now
+    )
+
+
+def _is_due(alert: Alert, now: datetime, resend_after: timedelta) -> bool:
+    if alert.sent_at is None:
+        return True
+    return alert.acknowledged_by is None and now - alert.sent_at >= resend_after
+
+
+def _worse(one: Severity, other: Severity) -> bool:
+    return one is Severity.CRITICAL and other is not Severity.CRITICAL

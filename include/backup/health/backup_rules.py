@@ -1,0 +1,151 @@
+"""Rules about backups: there, in time, of a sensible size, proven, and with the rows of before."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from include.backup.health.due import due_before, last_due
+from include.backup.health.facts import BackupFact, HealthFacts
+from include.backup.health.finding import Finding, Severity
+from include.backup.inventory import FULL, Standing
+from include.backup.policy import SourcePolicy, TierPolicy
+from include.backup.policy.health import HealthPolicy
+
+# Fewer say nothing of what is usual.
+HISTORY = 5
+# Sizes this many times the usual deviation away from the median are unusual; 1.4826 makes the median deviation one
+# standard deviation of normally distributed sizes.
+DEVIATIONS = 5.0
+MAD_TO_SIGMA = 1.4826
+# A database that hardly changes has hardly a deviation: this share of the median is always usual.
+USUAL_SHARE = 0.25
+SHOWN = 5
+
+
+def backup_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPolicy) -> Iterator[Finding]:
+    """Yield what is wrong with each tier's backups."""
+    for tier in source.tiers.values():
+        backups = sorted((item for item in facts.backups if item.tier == tier.name), key=lambda item: item.run_after)
+        yield from _presence(facts, tier, backups, health)
+        if backups:
+            yield from _sizes(tier, backups, health)
+            yield from _proofs(facts, tier, backups, health)
+            yield from _rows(tier, backups, health)
+
+
+def _presence(
+    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy
+) -> Iterator[Finding]:
+    if tier.schedule is None:
+        return
+    # What was due only now may still be on its way.
+    due = last_due(tier.schedule, facts.now - health.late_after)
+    if not backups:
+        yield Finding(
+            rule="never_succeeded",
+            subject=tier.name,
+            severity=Severity.CRITICAL,
+            evidence=f"the store has no {tier.name} backup of {facts.source}; one was due {_ago(facts.now, due)}",
+            next_step=f"look at the last run of {facts.source}'s {tier.name} DAG, and whether it is paused",
+        )
+        return
+    newest = backups[-1]
+    if newest.run_after >= due:
+        return
+    missed = newest.run_after < due_before(tier.schedule, due)
+    yield Finding(
+        rule="missing" if missed else "late",
+        subject=tier.name,
+        severity=Severity.CRITICAL if missed or tier.name == "daily" else Severity.WARNING,
+        evidence=f"a {tier.name} backup was due {_ago(facts.now, due)} and is not there; the newest is "
+        f"{newest.backup_id}, {_ago(facts.now, newest.stored_at)}",
+        next_step="look at the run that was due: its failed task's log says what to do; then clear that task",
+    )
+
+
+def _sizes(tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy) -> Iterator[Finding]:
+    newest, before = backups[-1], [item.size for item in backups[:-1]][-60:]
+    limits = _limits(newest.size, health) if tier.kind == FULL else None
+    problem = limits or _unusual(newest.size, before)
+    if problem:
+        yield Finding(
+            rule="size",
+            subject=tier.name,
+            severity=Severity.WARNING,
+            evidence=f"{newest.backup_id} has {newest.size} bytes: {problem}",
+            next_step="compare the rows of its tables with those of the backup before: "
+            f"`python -m include.backup show {newest.backup_id.split('_' + tier.name)[0]} {newest.backup_id}`",
+        )
+
+
+def _limits(size: int, health: HealthPolicy) -> str | None:
+    if size < health.smallest_bytes:
+        return f"less than the {health.smallest_bytes} that the policy expects at least"
+    if health.largest_bytes is not None and size > health.largest_bytes:
+        return f"more than the {health.largest_bytes} that the policy expects at most"
+    return None
+
+
+def _unusual(size: int, before: Sequence[int]) -> str | None:
+    if len(before) < HISTORY:
+        return None
+    median = statistics.median(before)
+    deviation = statistics.median(abs(item - median) for item in before)
+    usual = max(DEVIATIONS * MAD_TO_SIGMA * deviation, USUAL_SHARE * median)
+    if abs(size - median) <= usual:
+        return None
+    return f"the median of the {len(before)} before is {median:.0f}, within {usual:.0f} would be usual"
+
+
+def _proofs(
+    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy
+) -> Iterator[Finding]:
+    failed = [item for item in backups if item.standing in (Standing.FAILED, Standing.UNREADABLE)]
+    for item in failed:
+        yield Finding(
+            rule="proof_failed",
+            subject=item.backup_id,
+            severity=Severity.CRITICAL,
+            evidence=f"the newest proof of {item.backup_id} says {item.standing}",
+            next_step="do not rely on it; take a new backup now, and keep this one for whoever looks into it",
+        )
+    overdue = [item for item in backups if item.proofs == 0 and facts.now - item.stored_at > health.prove_within]
+    if overdue:
+        yield Finding(
+            rule="unproven",
+            subject=tier.name,
+            severity=Severity.WARNING,
+            evidence=f"{len(overdue)} {tier.name} backups are unproven for more than {_hours(health.prove_within)}: "
+            f"{', '.join(item.backup_id for item in overdue[-SHOWN:])}",
+            next_step="look at backup_verification: it may be paused, or wait for a scratch server",
+        )
+
+
+def _rows(tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy) -> Iterator[Finding]:
+    known = [item for item in backups if item.rows is not None]
+    if len(known) < 2:
+        return
+    before, now = known[-2], known[-1]
+    for table, rows in sorted((before.rows or {}).items()):
+        left = (now.rows or {}).get(table)
+        if left is None or not rows or (rows - left) / rows <= health.rows_lost_share:
+            continue
+        yield Finding(
+            rule="rows_lost",
+            subject=f"{tier.name}:{table}",
+            severity=Severity.CRITICAL,
+            evidence=f"{table} had {rows} rows in {before.backup_id} and has {left} in {now.backup_id}",
+            next_step=f"find out whether somebody deleted them on purpose; if not, hold {before.backup_id} and restore "
+            "the rows with restore_table",
+        )
+
+
+def _ago(now: datetime, then: datetime) -> str:
+    return f"{_hours(now - then)} ago"
+
+
+def _hours(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.0f} days"

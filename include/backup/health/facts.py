@@ -1,0 +1,90 @@
+"""What the rules look at, gathered before: no rule asks anybody anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from include.backup.inventory import Standing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupFact:
+    """One whole backup; ``standing`` is None where nobody looked, since it is not among the newest. Size in bytes."""
+
+    backup_id: str
+    tier: str
+    run_after: datetime
+    stored_at: datetime
+    size: int
+    proofs: int
+    standing: Standing | None = None
+    rows: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFact:
+    """A task that waits or runs: since when it is in that state."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    state: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagFact:
+    """A DAG of the source or of the fleet as Airflow knows it."""
+
+    dag_id: str
+    paused: bool
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AirflowFacts:
+    """What Airflow says of itself; ``unreachable`` says why nothing is known."""
+
+    dags: tuple[DagFact, ...] = ()
+    tasks: tuple[TaskFact, ...] = ()
+    import_errors: Mapping[str, str] = field(default_factory=dict)
+    components: Mapping[str, str] = field(default_factory=dict)
+    pools: frozenset[str] = frozenset()
+    unreachable: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalFacts:
+    """How the log stands; ``problems`` as the WAL's own assessment words them."""
+
+    rpo_seconds: float | None
+    gaps: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskFact:
+    """A disk or a budget; sizes in bytes, ``grows_per_day`` from what was stored lately."""
+
+    name: str
+    used: int
+    size: int
+    grows_per_day: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthFacts:
+    """Everything known of one source at one time."""
+
+    source: str
+    now: datetime
+    backups: tuple[BackupFact, ...] = ()
+    airflow: AirflowFacts = field(default_factory=AirflowFacts)
+    wal: WalFacts | None = None
+    disks: tuple[DiskFact, ...] = ()
+    unreachable: Mapping[str, str] = field(default_factory=dict)
+    copies_missing: tuple[str, ...] = ()
+    object_problems: Mapping[str, str] = field(default_factory=dict)
+    rejected_sources: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,188 @@
+"""Gather what the rules look at: from the store's listing, the newest backups, the log, and Supabase.
+
+The store is listed once; only the newest backups of each tier are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from include.backup.backup_id import parse_backup_id
+from include.backup.catalog import Catalog, ListedBackup
+from include.backup.connections import DatabaseConnection, StoreConnection
+from include.backup.copies.look import look_at_copies
+from include.backup.errors import ArchiveError, BackupError, ObjectDiffersError, StoreError, SupabaseError
+from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
+from include.backup.inventory import Standing, read_standing
+from include.backup.manifest import Manifest, read_manifest
+from include.backup.policy import Policy, SourcePolicy
+from include.backup.policy.health import HealthPolicy
+from include.backup.retention.cleanup import every_backup
+from include.backup.steps.verify import verify_archive
+from include.backup.store import ObjectStore
+from include.backup.supabase.project import SupabaseProject
+from include.backup.wal.status import read_standing as read_wal
+
+# What is compared with what was before it.
+READ_PER_TIER = 2
+GROWTH_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherContext:
+    """Whom to ask. ``airflow`` was gathered by who can reach Airflow."""
+
+    policy: Policy
+    source: SourcePolicy
+    store: ObjectStore
+    store_connection: StoreConnection
+    database: DatabaseConnection
+    open_project: Callable[[], SupabaseProject | None]
+    now: datetime
+    airflow: AirflowFacts = field(default_factory=AirflowFacts)
+    unreachable: Mapping[str, str] = field(default_factory=dict)
+
+
+def gather(ctx: GatherContext) -> HealthFacts:
+    """Return the facts; what cannot be asked is a fact as well. Raises StoreError when the store does not answer."""
+    catalog = every_backup(ctx.source, ctx.store)
+    listed = [item for item in catalog.list() if item.archive and item.manifest]
+    problems: dict[str, str] = {}
+    backups = tuple(_backups(ctx, catalog, listed, problems))
+    unreachable = dict(ctx.unreachable)
+    return HealthFacts(
+        source=ctx.source.name,
+        now=ctx.now,
+        backups=backups,
+        airflow=ctx.airflow,
+        wal=_wal(ctx, unreachable),
+        disks=tuple(_disks(ctx, backups, unreachable)),
+        unreachable=unreachable,
+        copies_missing=_copies(ctx, catalog),
+        object_problems=problems,
+        rejected_sources={name: str(error) for name, error in ctx.policy.rejected.items()},
+    )
+
+
+def _backups(
+    ctx: GatherContext, catalog: Catalog, listed: list[ListedBackup], problems: dict[str, str]
+) -> Iterator[BackupFact]:
+    by_tier: dict[str, list[ListedBackup]] = {}
+    for item in listed:
+        parsed = parse_backup_id(item.backup_id)
+        tier = ctx.source.tiers.get(parsed.tier)
+        # The schema beside a weekly backup is none of the tier's own.
+        if tier is None or tier.kind == parsed.kind:
+            by_tier.setdefault(parsed.tier, []).append(item)
+    for tier_name, items in by_tier.items():
+        for index, item in enumerate(items):
+            newest = len(items) - index <= READ_PER_TIER
+            yield _backup(ctx, catalog, tier_name, item, problems if index == len(items) - 1 else None, read=newest)
+
+
+def _backup(
+    ctx: GatherContext,
+    catalog: Catalog,
+    tier: str,
+    item: ListedBackup,
+    problems: dict[str, str] | None,
+    *,
+    read: bool,
+) -> BackupFact:
+    archive = item.archive
+    if archive is None:
+        raise StoreError(f"{item.backup_id} has lost its archive while health was looked at; look again")
+    standing: Standing | None = None
+    rows: dict[str, int] | None = None
+    if read:
+        standing = read_standing(catalog, item.backup_id) if item.proofs else Standing.UNPROVEN
+        try:
+            manifest = read_manifest(catalog.manifest_bytes(item.backup_id), name=item.backup_id)
+        except (ArchiveError, BackupError):
+            standing = Standing.UNREADABLE
+        else:
+            rows = rows_of(manifest)
+            if problems is not None:
+                problems.update(_object_problem(ctx.store, manifest))
+    return BackupFact(
+        backup_id=item.backup_id,
+        tier=tier,
+        run_after=parse_backup_id(item.backup_id).run_after,
+        stored_at=archive.modified,
+        size=archive.size,
+        proofs=item.proofs,
+        standing=standing,
+        rows=rows,
+    )
+
+
+def rows_of(manifest: Manifest) -> dict[str, int]:
+    """Return the rows of each table; the parts of a partitioned one count together under their own names."""
+    found: dict[str, int] = {}
+    for data in manifest.table_data:
+        name = f"{data.schema}.{data.table}"
+        found[name] = found.get(name, 0) + data.rows
+    return found
+
+
+def _object_problem(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
+    """Return what the store says of the newest archive that its manifest does not; reads nothing back."""
+    info = store.head(manifest.archive.key)
+    if info is not None and info.checksum is None:
+        return {}
+    try:
+        verify_archive(store, manifest)
+    except ObjectDiffersError as error:
+        return {manifest.backup_id: str(error)}
+    return {}
+
+
+def _wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts | None:
+    if ctx.source.incremental is None:
+        return None
+    standing = read_wal(ctx.source, ctx.store, ctx.database, now=ctx.now)
+    if standing.unreachable is not None:
+        unreachable["source"] = standing.unreachable
+    return WalFacts(
+        rpo_seconds=standing.rpo_seconds,
+        gaps=tuple(f"WAL is missing: {gap}" for gap in standing.gaps),
+        problems=tuple(text for text in standing.problems if standing.unreachable is None or "answer" not in text),
+    )
+
+
+def _disks(ctx: GatherContext, backups: tuple[BackupFact, ...], unreachable: dict[str, str]) -> Iterator[DiskFact]:
+    budget = (ctx.source.health or HealthPolicy()).budget_bytes
+    if budget is not None:
+        lately = [item for item in backups if ctx.now - item.stored_at <= timedelta(days=GROWTH_DAYS)]
+        yield DiskFact(
+            name="the store's budget (archives)",
+            used=sum(item.size for item in backups),
+            size=budget,
+            grows_per_day=sum(item.size for item in lately) / GROWTH_DAYS,
+        )
+    try:
+        project = ctx.open_project()
+        if project is None:
+            return
+        with project:
+            use = project.disk_use()
+    except SupabaseError as error:
+        unreachable["Supabase's Management API"] = str(error)
+        return
+    yield DiskFact(name="the source's disk", used=use.used, size=use.size)
+
+
+def _copies(ctx: GatherContext, catalog: Catalog) -> tuple[str, ...]:
+    """Return which copies do not count. A source that is not hosted has none at Supabase, which is no alert."""
+    report = look_at_copies(
+        source=ctx.source,
+        catalog=catalog,
+        connection=ctx.store_connection,
+        open_project=ctx.open_project,
+        now=ctx.now,
+    )
+    if ctx.source.supabase is None or report.met:
+        return ()
+    return tuple(f"{copy.place}: {copy.problem}" for copy in report.copies if copy.problem)

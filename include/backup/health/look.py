@@ -1,0 +1,137 @@
+"""One look at a source's health: rules, alerts, evidence, heartbeat. Who tells people is handed in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from include.backup.evidence.ledger import Ledger
+from include.backup.evidence.record import EventKind
+from include.backup.health.alerts import Alert, advance, sent
+from include.backup.health.backup_rules import backup_findings
+from include.backup.health.board import Board, Heartbeat
+from include.backup.health.facts import HealthFacts
+from include.backup.health.finding import Finding, Severity
+from include.backup.health.platform_rules import platform_findings
+from include.backup.policy import SourcePolicy
+from include.backup.policy.health import HealthPolicy
+
+SHOWN = 5
+# Tells people of some alerts, and of some that are resolved; returns whether the message arrived.
+Tell = Callable[[tuple[Alert, ...], tuple[Alert, ...]], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """What one look found."""
+
+    source: str
+    open: tuple[Alert, ...]
+    raised: int
+    resolved: int
+    told: int
+    delivered: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ids and numbers."""
+        return {
+            "source": self.source,
+            "open": [alert.key for alert in self.open],
+            "raised": self.raised,
+            "resolved": self.resolved,
+            "told": self.told,
+            "delivered": self.delivered,
+        }
+
+    def line(self) -> str:
+        """Return one line of evidence."""
+        worst = sum(alert.severity is Severity.CRITICAL for alert in self.open)
+        state = f"{len(self.open)} alerts open, {worst} of them critical" if self.open else "healthy"
+        told = "" if self.delivered or not self.told else "; NOBODY COULD BE TOLD"
+        return f"{self.source}: {state}; {self.raised} raised, {self.resolved} resolved, {self.told} told{told}"
+
+
+def find(facts: HealthFacts, source: SourcePolicy) -> tuple[Finding, ...]:
+    """Return everything that is wrong, the worst first."""
+    health = source.health or HealthPolicy()
+    findings = (*backup_findings(facts, source, health), *platform_findings(facts, source, health))
+    return tuple(sorted(findings, key=lambda finding: (finding.severity is not Severity.CRITICAL, finding.key)))
+
+
+def look(
+    facts: HealthFacts,
+    source: SourcePolicy,
+    *,
+    board: Board,
+    ledger: Ledger,
+    run_id: str,
+    tell: Tell,
+    log: logging.Logger,
+) -> HealthReport:
+    """Apply the rules, tell people, keep what was told, and write the heartbeat.
+
+    The alerts are written before people are told: a kill between the two tells them twice, never not at all.
+    """
+    health = source.health or HealthPolicy()
+    before = board.open_alerts()
+    now = facts.now
+    turn = advance(
+        before, find(facts, source), board.acknowledgements(before), now=now, resend_after=health.resend_after
+    )
+    board.replace_open(turn.open, at=now)
+    _keep_evidence(ledger, turn.raised, "raised", run_id, now)
+    _keep_evidence(ledger, turn.resolved, "resolved", run_id, now)
+    for alert in turn.open:
+        log.warning("%s %s: %s. Next: %s", alert.severity, alert.key, alert.evidence, alert.next_step)
+    to_tell = len(turn.send) + len(turn.resolved)
+    delivered = tell(turn.send, turn.resolved) if to_tell else True
+    open_now = sent(turn.open, turn.send, at=now) if delivered else turn.open
+    board.replace_open(open_now, at=now)
+    board.beat(Heartbeat(source=facts.source, at=now, alerts=len(open_now), run_id=run_id))
+    return HealthReport(
+        source=facts.source,
+        open=open_now,
+        raised=len(turn.raised),
+        resolved=len(turn.resolved),
+        told=to_tell,
+        delivered=delivered,
+    )
+
+
+def _keep_evidence(ledger: Ledger, alerts: Iterable[Alert], what: str, run_id: str, now: datetime) -> None:
+    for alert in alerts:
+        ledger.append(
+            EventKind.ALERT,
+            subject=alert.key,
+            actor=run_id,
+            facts={
+                "what": what,
+                "severity": alert.severity.value,
+                "evidence": alert.evidence,
+                "since": alert.since.isoformat(),
+                "seconds": round((now - alert.since).total_seconds()),
+                "acknowledged_by": alert.acknowledged_by,
+            },
+            once=f"{what}:{alert.key}:{alert.since.isoformat()}",
+        )
+
+
+def message(source: str, alerts: tuple[Alert, ...], resolved: tuple[Alert, ...], *, now: datetime, url: str) -> str:
+    """Return what people read: what, since when, what to do; alerts of one kind share a paragraph."""
+    kinds: dict[tuple[str, str, str], list[Alert]] = {}
+    for alert in alerts:
+        kinds.setdefault((alert.severity, alert.rule, alert.next_step), []).append(alert)
+    lines = []
+    for (severity, rule, next_step), same in kinds.items():
+        sign = "🔴" if severity == Severity.CRITICAL else "🟠"
+        oldest = min(alert.since for alert in same)
+        since = "now" if oldest == now else f"since {oldest:%Y-%m-%d %H:%M} UTC"
+        shown = "; ".join(alert.evidence for alert in same[:SHOWN])
+        more = f"; and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
+        lines.append(f"{sign} *{source}* {rule} ({since}): {shown}{more}\n*Next:* {next_step}")
+    for alert in resolved:
+        lines.append(f"✅ *{source}* {alert.rule} of {alert.subject} is resolved, after {now - alert.since}")
+    return "\n".join([*lines, f"<{url}|run>"]) if lines else ""

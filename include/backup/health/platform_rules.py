@@ -1,0 +1,159 @@
+"""Rules about what backups run on: Airflow, the log, disks, and whoever must be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from include.backup.health.facts import DiskFact, HealthFacts
+from include.backup.health.finding import Finding, Severity
+from include.backup.policy import SourcePolicy
+from include.backup.policy.health import HealthPolicy
+
+# A task that only waits has no slot, no worker, or no pool.
+WAITS_AT_MOST = timedelta(minutes=30)
+WAITING = ("scheduled", "queued")
+RUNNING = "running"
+RUNS_AT_MOST = timedelta(hours=24)
+HEALTHY = "healthy"
+
+
+def platform_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPolicy) -> Iterator[Finding]:
+    """Yield what is wrong around the backups."""
+    yield from _airflow(facts)
+    yield from _wal(facts, health)
+    for disk in facts.disks:
+        yield from _disk(disk, health)
+    for name, why in facts.unreachable.items():
+        yield Finding(
+            rule="unreachable",
+            subject=name,
+            severity=Severity.WARNING,
+            evidence=f"{name} does not answer: {why}",
+            next_step=f"check the connection of {name}; until then nothing is known from there",
+        )
+    for missing in facts.copies_missing:
+        yield Finding(
+            rule="copies",
+            subject=missing,
+            severity=Severity.WARNING,
+            evidence=f"3-2-1 is broken: {missing}",
+            next_step=f"`python -m include.backup copies {source.name}` shows which copy is missing",
+        )
+    for backup_id, problem in facts.object_problems.items():
+        yield Finding(
+            rule="object",
+            subject=backup_id,
+            severity=Severity.CRITICAL,
+            evidence=f"the archive of {backup_id} is not as its manifest says: {problem}",
+            next_step="find out who changed it; take a new backup now",
+        )
+    for name, why in facts.rejected_sources.items():
+        yield Finding(
+            rule="left_out",
+            subject=name,
+            severity=Severity.CRITICAL,
+            evidence=f"source {name} is left out of the policy, so it has no DAGs: {why}",
+            next_step="correct the policy at the line that the message names",
+        )
+
+
+def _airflow(facts: HealthFacts) -> Iterator[Finding]:
+    airflow = facts.airflow
+    if airflow.unreachable is not None:
+        yield Finding(
+            rule="unreachable",
+            subject="airflow",
+            severity=Severity.CRITICAL,
+            evidence=f"Airflow's API does not answer: {airflow.unreachable}",
+            next_step="look at the API servers; without them no task starts",
+        )
+        return
+    for name, state in airflow.components.items():
+        if state != HEALTHY:
+            yield Finding(
+                rule="component",
+                subject=name,
+                severity=Severity.CRITICAL,
+                evidence=f"Airflow's {name} is {state}",
+                next_step=f"start the {name} again and look at its log",
+            )
+    for file, error in airflow.import_errors.items():
+        yield Finding(
+            rule="import_error",
+            subject=file,
+            severity=Severity.CRITICAL,
+            evidence=f"{file} cannot be imported, so its DAGs are gone: {error.strip().splitlines()[-1][:300]}",
+            next_step="correct the file or the policy that it reads",
+        )
+    for dag in airflow.dags:
+        if dag.paused or dag.stale:
+            yield Finding(
+                rule="paused" if dag.paused else "stale",
+                subject=dag.dag_id,
+                severity=Severity.WARNING,
+                evidence=f"{dag.dag_id} is {'paused' if dag.paused else 'no longer read from its file'}",
+                next_step="unpause it" if dag.paused else "look at import errors and at the dag-processor",
+            )
+    yield from _tasks(facts)
+
+
+def _tasks(facts: HealthFacts) -> Iterator[Finding]:
+    for task in facts.airflow.tasks:
+        age = facts.now - task.since
+        limit = RUNS_AT_MOST if task.state == RUNNING else WAITS_AT_MOST
+        if age <= limit or task.state not in (RUNNING, *WAITING):
+            continue
+        yield Finding(
+            rule="stuck",
+            subject=f"{task.dag_id}.{task.task_id}",
+            severity=Severity.WARNING,
+            evidence=f"{task.task_id} of {task.dag_id} ({task.run_id}) is {task.state} for {age}",
+            next_step="look whether its pool exists and has a free slot, and whether a worker is there"
+            if task.state != RUNNING
+            else "look at its log; mark it failed if nothing happens any more, which ends its children",
+        )
+
+
+def _wal(facts: HealthFacts, health: HealthPolicy) -> Iterator[Finding]:
+    if facts.wal is None:
+        return
+    rpo = facts.wal.rpo_seconds
+    if rpo is None or rpo > health.rpo.total_seconds():
+        yield Finding(
+            rule="rpo",
+            subject="wal",
+            severity=Severity.CRITICAL,
+            evidence="no point in time can be recovered now"
+            if rpo is None
+            else f"{rpo / 60:.0f} minutes would be lost now; the objective is {health.rpo}",
+            next_step=f"`python -m include.backup wal {facts.source}` says what is missing; look at incremental_backup",
+        )
+    for rule, texts in (("wal_gap", facts.wal.gaps), ("wal", facts.wal.problems)):
+        for text in texts:
+            yield Finding(
+                rule=rule,
+                subject=text.split(":", 1)[0][:120],
+                severity=Severity.CRITICAL if rule == "wal_gap" else Severity.WARNING,
+                evidence=text,
+                next_step="take a base backup now: points in time begin anew with it",
+            )
+
+
+def _disk(disk: DiskFact, health: HealthPolicy) -> Iterator[Finding]:
+    if disk.size <= 0 or disk.used / disk.size <= health.full_share:
+        return
+    left = disk.size - disk.used
+    if left <= 0:
+        when = "it is full"
+    elif disk.grows_per_day > 0:
+        when = f"at the present pace it is full in {left / disk.grows_per_day:.0f} days"
+    else:
+        when = "it does not grow at present"
+    yield Finding(
+        rule="capacity",
+        subject=disk.name,
+        severity=Severity.CRITICAL if left <= 0 else Severity.WARNING,
+        evidence=f"{disk.name} is {100 * disk.used / disk.size:.0f} % full ({disk.used} of {disk.size} bytes); {when}",
+        next_step="make room, raise the budget, or keep backups for less long",
+    )

@@ -1,0 +1,243 @@
+"""Health rules: each condition makes its finding, and a healthy source makes none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from include.backup.health.facts import (
+    AirflowFacts,
+    BackupFact,
+    DagFact,
+    DiskFact,
+    HealthFacts,
+    TaskFact,
+    WalFacts,
+)
+from include.backup.health.finding import Finding, Severity
+from include.backup.health.look import find
+from include.backup.inventory import Standing
+from include.backup.policy import SHIPPED_POLICY, Schedule, SourcePolicy, load_policy
+from include.backup.policy.health import HealthPolicy
+
+NOW = datetime(2025, 3, 12, 3, 30, tzinfo=UTC)  # a Wednesday, an hour and a half after the daily backup was due
+DUE = datetime(2025, 3, 12, 2, 0, tzinfo=UTC)
+HEALTHY = AirflowFacts(components={"scheduler": "healthy"})
+
+
+@pytest.fixture(scope="module")
+def source() -> SourcePolicy:
+    """The shipped source with its daily tier alone, so that nothing else is due."""
+    shipped = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages")
+    daily = replace(shipped.tier("daily"), schedule=Schedule(cron="0 2 * * *", timezone="UTC"))
+    health = HealthPolicy(smallest_bytes=1000, largest_bytes=100_000, budget_bytes=None)
+    return replace(shipped, tiers={"daily": daily}, health=health)
+
+
+def backup(days_ago: float, **changes: Any) -> BackupFact:
+    due = DUE - timedelta(days=days_ago)
+    name = f"pulse_messages_daily_full_{due:%Y%m%dT%H%M%SZ}_abcdef"
+    fact = BackupFact(
+        backup_id=name, tier="daily", run_after=due, stored_at=due + timedelta(minutes=10), size=50_000, proofs=1
+    )
+    return replace(fact, **changes)
+
+
+def facts(*backups: BackupFact, now: datetime = NOW, **changes: Any) -> HealthFacts:
+    made = backups or tuple(backup(day) for day in range(8))
+    return replace(HealthFacts(source="pulse_messages", now=now, backups=made, airflow=HEALTHY), **changes)
+
+
+def found(facts: HealthFacts, source: SourcePolicy) -> dict[str, Finding]:
+    return {finding.key: finding for finding in find(facts, source)}
+
+
+def test_a_healthy_source_has_no_finding(source: SourcePolicy) -> None:
+    assert find(facts(), source) == ()
+
+
+@pytest.mark.parametrize(
+    ("newest_days_ago", "minutes_after_due", "wanted"),
+    [
+        (0, 90, None),
+        (1, 59, None),  # not an hour late yet
+        (1, 61, "late:daily"),
+        (2, 61, "missing:daily"),
+        (40, 600, "missing:daily"),
+    ],
+)
+def test_a_backup_that_was_due_is_missed_after_an_hour(
+    source: SourcePolicy, newest_days_ago: float, minutes_after_due: int, wanted: str | None
+) -> None:
+    now = DUE + timedelta(minutes=minutes_after_due)
+    keys = found(facts(backup(newest_days_ago), now=now), source)
+    assert {key for key in keys if key.startswith(("late", "missing"))} == ({wanted} if wanted else set())
+    if wanted:
+        assert keys[wanted].severity is Severity.CRITICAL
+        assert "was due" in keys[wanted].evidence
+
+
+def test_hourly_backups_are_late_as_well_though_one_is_always_just_due(source: SourcePolicy) -> None:
+    hourly = replace(source.tier("daily"), name="hourly", schedule=Schedule(cron="5 * * * *", timezone="UTC"))
+    often = replace(source, tiers={"hourly": hourly})
+
+    def taken(hours_ago: float) -> HealthFacts:
+        due = NOW.replace(minute=5) - timedelta(hours=hours_ago)
+        return facts(backup(0, tier="hourly", run_after=due, stored_at=due))
+
+    assert find(taken(1), often) == ()
+    assert set(found(taken(2), often)) == {"late:hourly"}
+    assert set(found(taken(3), often)) == {"missing:hourly"}
+
+
+def test_a_tier_that_never_succeeded_is_told_although_nothing_is_there_to_be_old(source: SourcePolicy) -> None:
+    other = backup(0, tier="weekly")
+    assert found(facts(other), source)["never_succeeded:daily"].severity is Severity.CRITICAL
+
+
+def test_a_tier_without_schedule_is_never_late(source: SourcePolicy) -> None:
+    triggered = replace(source, tiers={"daily": replace(source.tier("daily"), schedule=None)})
+    assert find(facts(backup(300)), triggered) == ()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "unusual"),
+    [
+        ([50_000] * 7 + [50_000], False),
+        ([50_000] * 7 + [60_000], False),
+        ([50_000] * 7 + [30_000], True),
+        ([50_000] * 7 + [90_000], True),
+        ([50_000] * 3 + [20_000], False),  # too little is known of what is usual
+        ([20_000, 60_000, 30_000, 80_000, 25_000, 70_000, 45_000, 90_000], False),  # here much is usual
+        ([50_000, 50_000, 1_900_000, 50_000, 50_000, 50_000, 50_000, 51_000], False),  # one odd one is no measure
+        ([50_000] * 7 + [999], True),
+        ([99_000] * 7 + [100_001], True),
+    ],
+)
+def test_a_size_is_judged_by_limits_and_by_what_was_usual(
+    source: SourcePolicy, sizes: list[int], unusual: bool
+) -> None:
+    made = [backup(len(sizes) - 1 - index, size=size) for index, size in enumerate(sizes)]
+    assert ("size:daily" in found(facts(*made), source)) is unusual
+
+
+@pytest.mark.parametrize("standing", [Standing.FAILED, Standing.UNREADABLE])
+def test_a_failed_proof_is_critical_and_names_the_backup(source: SourcePolicy, standing: Standing) -> None:
+    bad = backup(0, standing=standing)
+    finding = found(facts(backup(1), bad), source)[f"proof_failed:{bad.backup_id}"]
+    assert finding.severity is Severity.CRITICAL
+    assert "do not rely on it" in finding.next_step
+
+
+def test_a_backup_may_be_unproven_for_a_day_and_no_longer(source: SourcePolicy) -> None:
+    assert find(facts(backup(1), backup(0, proofs=0)), source) == ()
+    overdue = found(facts(backup(2, proofs=0), backup(0)), source)["unproven:daily"]
+    assert backup(2).backup_id in overdue.evidence
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost"),
+    [
+        ({"public.users": 100}, {"public.users": 81}, False),
+        ({"public.users": 100}, {"public.users": 79}, True),
+        ({"public.users": 100}, {"public.users": 0}, True),
+        ({"public.users": 0}, {"public.users": 0}, False),
+        ({"public.users": 100}, {}, False),  # a dropped table is the schema's matter
+        ({"public.users": 100}, {"public.users": 900}, False),
+    ],
+)
+def test_a_table_that_lost_many_rows_is_told(
+    source: SourcePolicy, before: Mapping[str, int], after: Mapping[str, int], lost: bool
+) -> None:
+    keys = found(facts(backup(1, rows=before), backup(0, rows=after)), source)
+    assert ("rows_lost:daily:public.users" in keys) is lost
+
+
+def task(state: str, minutes: float) -> TaskFact:
+    since = NOW - timedelta(minutes=minutes)
+    return TaskFact(dag_id="pulse_messages.daily_backup", run_id="r", task_id="dump", state=state, since=since)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"dags": (DagFact(dag_id="a.daily_backup", paused=True, stale=False),)}, "paused:a.daily_backup"),
+        ({"dags": (DagFact(dag_id="a.daily_backup", paused=False, stale=True),)}, "stale:a.daily_backup"),
+        ({"import_errors": {"dags/x.py": "Traceback\n  x\nValueError: no"}}, "import_error:dags/x.py"),
+        ({"components": {"dag_processor": "unhealthy"}}, "component:dag_processor"),
+        ({"tasks": (task("scheduled", 31),)}, "stuck:pulse_messages.daily_backup.dump"),
+        ({"tasks": (task("queued", 31),)}, "stuck:pulse_messages.daily_backup.dump"),
+        ({"tasks": (task("queued", 29),)}, None),
+        ({"tasks": (task("running", 60 * 25),)}, "stuck:pulse_messages.daily_backup.dump"),
+        ({"tasks": (task("running", 60 * 23),)}, None),
+        ({"unreachable": "connection refused"}, "unreachable:airflow"),
+    ],
+)
+def test_what_is_wrong_with_airflow_is_told(source: SourcePolicy, changes: dict[str, Any], wanted: str | None) -> None:
+    keys = found(facts(airflow=replace(HEALTHY, **changes)), source)
+    assert set(keys) == ({wanted} if wanted else set())
+
+
+@pytest.mark.parametrize(
+    ("wal", "wanted"),
+    [
+        (WalFacts(rpo_seconds=60.0, gaps=(), problems=()), set()),
+        (WalFacts(rpo_seconds=3601.0, gaps=(), problems=()), {"rpo:wal"}),
+        (WalFacts(rpo_seconds=None, gaps=(), problems=()), {"rpo:wal"}),
+        (WalFacts(rpo_seconds=60.0, gaps=("WAL is missing: 1 to 2",), problems=()), {"wal_gap:WAL is missing"}),
+        (WalFacts(rpo_seconds=60.0, gaps=(), problems=("the slot is lost: x",)), {"wal:the slot is lost"}),
+    ],
+)
+def test_what_is_wrong_with_the_log_is_told(source: SourcePolicy, wal: WalFacts, wanted: set[str]) -> None:
+    assert set(found(facts(wal=wal), source)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("used", "grows", "severity", "words"),
+    [
+        (80, 1.0, None, ""),
+        (81, 1.0, Severity.WARNING, "full in 19 days"),
+        (81, 0.0, Severity.WARNING, "does not grow"),
+        (100, 1.0, Severity.CRITICAL, "it is full"),
+        (130, 1.0, Severity.CRITICAL, "it is full"),
+    ],
+)
+def test_a_disk_that_fills_up_is_told_with_the_days_that_are_left(
+    source: SourcePolicy, used: int, grows: float, severity: Severity | None, words: str
+) -> None:
+    disk = DiskFact(name="the source's disk", used=used, size=100, grows_per_day=grows)
+    finding = found(facts(disks=(disk,)), source).get("capacity:the source's disk")
+    assert (finding and finding.severity) == severity
+    if finding:
+        assert words in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"unreachable": {"Supabase": "503"}}, "unreachable:Supabase"),
+        ({"copies_missing": ("backup store: too old",)}, "copies:backup store: too old"),
+        ({"object_problems": {"x": "encryption none"}}, "object:x"),
+        ({"rejected_sources": {"shop": "policy.yaml:7: no"}}, "left_out:shop"),
+    ],
+)
+def test_everything_else_that_is_wrong_is_told(source: SourcePolicy, changes: dict[str, Any], wanted: str) -> None:
+    assert set(found(facts(**changes), source)) == {wanted}
+
+
+def test_every_finding_says_what_to_do_and_the_worst_come_first(source: SourcePolicy) -> None:
+    everything = facts(
+        backup(3, standing=Standing.FAILED, proofs=0),
+        airflow=AirflowFacts(dags=(DagFact(dag_id="d", paused=True, stale=False),)),
+        wal=WalFacts(rpo_seconds=None, gaps=(), problems=("p",)),
+        disks=(DiskFact(name="d", used=99, size=100),),
+    )
+    findings = find(everything, source)
+    assert len(findings) >= 5
+    assert all(finding.evidence and finding.next_step for finding in findings)
+    severities = [finding.severity is Severity.WARNING for finding in findings]
+    assert severities == sorted(severities)
