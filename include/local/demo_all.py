@@ -66,8 +66,15 @@ OTHERS: Sequence[OtherDag] = (
             "mode": "replace",
         },
     ),
+    OtherDag(dag_id=f"{SOURCE}.base_backup", shows="the whole cluster as it lies on disk, started and looked through"),
     # After the base backup, which it would have to ask a paused DAG for.
     OtherDag(dag_id=f"{SOURCE}.incremental_backup", shows="WAL up to now, for recovery to any point in time"),
+    OtherDag(
+        dag_id=f"{SOURCE}.restore_point_in_time",
+        shows="what recovering to the end of the log would do",
+        # A recovered server would outlive the demo.
+        conf=lambda backup_id: {"target_kind": "latest", "preview_only": True},
+    ),
     OtherDag(dag_id="backup_cleanup", shows="what would be deleted, and why the rest is kept"),
     OtherDag(dag_id="backup_health", shows="alerts: what is not as the policy says, paused DAGs of this demo included"),
 )
