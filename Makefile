@@ -11,7 +11,7 @@
 ## make integration  tests against real servers
 ## make lint         ruff, formatting, spelling
 ## make type         mypy --strict
-## make bench        measure against pg_dump, gzip | psql and the strategy's script
+## make bench        measure against pg_dump, gzip | psql and the strategy's script; PEERS=1: base backups, pgBackRest
 ## make docs         write docs/DAGs.md anew from the DAG files
 ## make install      only make .venv
 ## make lock         resolve requirements*.txt into the lock files anew

@@ -14,6 +14,7 @@ from include.backup.errors import BackupError
 from include.backup.restore.progress import size_text
 from tests.benchmarks.figures import Figures
 from tests.benchmarks.machine import QUIET
+from tests.benchmarks.peers import MAJOR, Peers
 from tests.benchmarks.rounds import Rounds
 from tests.benchmarks.site import open_site
 from tests.benchmarks.watch import BenchmarkError
@@ -26,6 +27,8 @@ FAILED = 2
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark; return 0 when every target is met, 1 when one is missed, 2 when it cannot be measured."""
     options = _parser().parse_args(arguments)
+    if options.peers:
+        return _peers(options)
     try:
         _say(f"making servers and a sample of {options.size_mb} MB below {options.folder}")
         with open_site(size_mb=options.size_mb, base=options.folder) as site:
@@ -39,6 +42,20 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print("\n".join(report(figures)))
     return 0 if figures.passed else MISSED
+
+
+def _peers(options: argparse.Namespace) -> int:
+    """Compare base backups with those of other programs; return 0, 1 or 2 as ``main`` does."""
+    try:
+        _say(f"making a server of PostgreSQL {MAJOR} and a sample of {options.size_mb} MB below {options.folder}")
+        with open_site(size_mb=options.size_mb, base=options.folder, major=MAJOR) as site:
+            password = str(site.target.password)
+            peers = Peers(site, superuser_password=password, say=_say, patience=options.patience)
+            print("\n".join(peers.measure(options.repeat)))
+            return 0 if all(target.passed for target in peers.targets()) else MISSED
+    except (BackupError, BenchmarkError) as error:
+        _say(f"error: {error}")
+        return FAILED
 
 
 def report(figures: Figures) -> Iterator[str]:
@@ -87,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         default=60.0,
         metavar="SECONDS",
         help="wait so long at most, before each way, for other work on the machine to end (default: 60)",
+    )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        default=bool(os.environ.get("PEERS")),
+        help="compare base backups with pgBackRest's instead (default: if PEERS is set)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where it all lies (default: /var/tmp)")

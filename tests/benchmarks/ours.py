@@ -39,6 +39,16 @@ class Restored:
     memory: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """One base backup by the command line, Python's start included."""
+
+    seconds: float
+    steps: Mapping[str, float]
+    stored_bytes: int
+    memory: int
+
+
 class Ours:
     """Each method runs once and returns what it took."""
 
@@ -50,9 +60,7 @@ class Ours:
     def backup(self) -> Chain:
         """Take a backup and leave it in the store; what staging held goes."""
         staging = self._site.work("staging")
-        done = watched(
-            (sys.executable, "-m", "tests.benchmarks.chain"), environment=self._environment(), folder=staging
-        )
+        done = watched((sys.executable, "-m", "tests.benchmarks.chain"), environment=self.environment(), folder=staging)
         said = json.loads(done.output)
         self._site.work("staging")
         return Chain(
@@ -75,12 +83,25 @@ class Ours:
             *("--user", target.user, "--sslmode", target.sslmode),
             *("--unproven", "--no-compare", "--yes", "--json"),
         )
-        environment = {**self._environment(), **target.environment()}
+        environment = {**self.environment(), **target.environment()}
         done = watched(argv, environment=environment, folder=self._site.folder / "staging")
         report = json.loads(done.output)["report"]
         return Restored(seconds=done.seconds, parts=report["durations"], memory=done.memory)
 
-    def _environment(self) -> dict[str, str]:
+    def base_backup(self) -> Base:
+        """Take a full base backup by the command line and leave it in the store."""
+        argv = (sys.executable, "-m", "include.backup", "base", "pulse_messages", "--full", "--no-wal", "--json")
+        done = watched(argv, environment=self.environment(), folder=self._site.work("staging"))
+        said = json.loads(done.output)
+        return Base(
+            seconds=done.seconds,
+            steps={"preflight to verify": said["seconds"], "pg_basebackup": said["steps"]["take"]["seconds"]},
+            stored_bytes=said["steps"]["verify"]["size"],
+            memory=done.memory,
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return what the command line needs."""
         store = self._site.store
         return {
             "BACKUP_POLICY": str(self._policy),
@@ -118,5 +139,8 @@ def _database(connection: DatabaseConnection) -> str:
 def _policy_without_encryption() -> dict[str, Any]:
     """Return the shipped policy for a store that has no KMS; nothing else differs."""
     policy: dict[str, Any] = yaml.safe_load(SHIPPED_POLICY.read_text())
-    policy["sources"]["pulse_messages"]["store"]["encryption"] = {"sse": "none"}
+    source = policy["sources"]["pulse_messages"]
+    source["store"]["encryption"] = {"sse": "none"}
+    # No slot: what is measured is the copy of the files, and nobody stores WAL here.
+    source.pop("incremental", None)
     return policy

@@ -58,7 +58,7 @@ class Site:
 
 
 @contextmanager
-def open_site(*, size_mb: int, base: Path) -> Iterator[Site]:
+def open_site(*, size_mb: int, base: Path, major: int = POSTGRES_MAJOR) -> Iterator[Site]:
     """Make servers, sample and store in a new folder below ``base``; end and remove them after."""
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=base))
     folder.chmod(0o711)
@@ -66,16 +66,16 @@ def open_site(*, size_mb: int, base: Path) -> Iterator[Site]:
         # One password, since copying the roles copies the superuser's too.
         superuser, password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
         with (
-            _server(folder / "source", superuser) as source,
-            _server(folder / "target", superuser) as target,
+            _server(folder / "source", superuser, major) as source,
+            _server(folder / "target", superuser, major) as target,
             rclone_store(folder / "store") as store,
         ):
             _create_database(source)
             sample = load_sample(login(source), size_mb=size_mb, backup_password=password)
-            _copy_roles(source, target, folder / "globals.sql")
+            _copy_roles(source, target, folder / "globals.sql", major)
             yield Site(
                 folder=folder,
-                tools=find_tools(POSTGRES_MAJOR),
+                tools=find_tools(major),
                 source=replace(source, user=BACKUP_ROLE, password=Secret(password)),
                 target=target,
                 store=store,
@@ -97,12 +97,12 @@ def login(connection: DatabaseConnection, *, dbname: str | None = None) -> str:
 
 
 @contextmanager
-def _server(folder: Path, password: str) -> Iterator[DatabaseConnection]:
+def _server(folder: Path, password: str, major: int) -> Iterator[DatabaseConnection]:
     user = source_user()
     base = runtime_dir(folder, user)
     server = PostgresServer(
         ServerSpec(
-            tools=find_tools(POSTGRES_MAJOR, server=True),
+            tools=find_tools(major, server=True),
             data=base / "data",
             socket_dir=base / "s",
             superuser=SUPERUSER,
@@ -134,8 +134,8 @@ def _create_database(superuser: DatabaseConnection) -> None:
         connection.execute("CHECKPOINT")
 
 
-def _copy_roles(source: DatabaseConnection, target: DatabaseConnection, script: Path) -> None:
-    tools = find_tools(POSTGRES_MAJOR)
+def _copy_roles(source: DatabaseConnection, target: DatabaseConnection, script: Path, major: int) -> None:
+    tools = find_tools(major)
     runner = Runner()
     runner.run(pg_dumpall_globals_command(tools, source, target=script, role_passwords=True))
     # The superuser is on both sides already, which is the one error that there is.

@@ -48,16 +48,19 @@ def base_layout(members: list[FileMember], *, modified_at: int) -> TarLayout:
     return TarLayout(members, modified_at=modified_at, gnu=True)
 
 
-def known_so_far(files: list[FileMember], *, modified_at: int, all_closed: bool) -> Known:
-    """Return what is final when all files but the last are closed, and the last one too if ``all_closed``."""
+def known_so_far(files: list[FileMember], *, modified_at: int) -> Known:
+    """Return what is final when all files but the last are closed.
+
+    pg_basebackup ends a file before it begins the next one. Only the last one it ends after backup_manifest is there,
+    so that nothing but the end of the program says that it is whole.
+    """
     layout = base_layout(files, modified_at=modified_at)
     if not files:
         return Known(layout=layout, header_begin=0, header_end=0, end=0)
     last = layout.members[-1]
-    header = 0 if all_closed else tarfile.BLOCKSIZE
     return Known(
         layout=layout,
-        header_begin=last.offset - header,
+        header_begin=last.offset - tarfile.BLOCKSIZE,
         header_end=last.offset,
         end=last.offset + last.length,
     )
@@ -122,12 +125,12 @@ class PartStream:
         for future in self._futures.values():
             if future.done():
                 future.result()
-        all_closed = self._see()
+        self._see()
         files = [
             FileMember(name=name, path=self._folder / name, length=(self._folder / name).stat().st_size)
             for name in self.order
         ]
-        known = known_so_far(files, modified_at=self._modified_at, all_closed=all_closed)
+        known = known_so_far(files, modified_at=self._modified_at)
         plan = self._plan(known.layout)
         upload = self._upload
         if upload is None:
@@ -140,9 +143,8 @@ class PartStream:
             done = sum(future.done() for future in self._futures.values())
             self._log.info("%d bytes compressed by the server, %d sent", known.end, done * plan.part_size)
 
-    def _see(self) -> bool:
-        """Note files that are new, oldest first; return whether the last one is closed."""
+    def _see(self) -> None:
+        """Note files that are new, oldest first."""
         found = {path.name: path.stat() for path in self._folder.iterdir()}
         new = [name for name in found if name.endswith(FILE_SUFFIX) and name not in self.order]
         self.order += sorted(new, key=lambda name: (found[name].st_mtime_ns, name))
-        return any(name.startswith(MANIFEST_FILE) for name in found)
