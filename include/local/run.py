@@ -12,7 +12,7 @@ from include.local.airflow_api import AirflowApi, ApiError, ApiUnreachableError
 from include.local.errors import StackError
 
 POLL_SECONDS = 0.5
-DAG_SECONDS = 90.0
+DAG_SECONDS = 180.0
 # The api-server may be restarted while a run goes on; the run goes on without it.
 SILENCE_SECONDS = 120.0
 ENDED = ("success", "failed")

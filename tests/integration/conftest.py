@@ -51,7 +51,7 @@ SOURCES = (
     SmallSource(name="restore_late", response_timeout="5 seconds"),
     SmallSource(name="tables_yes", extra_sql=ORDERS_KEY),
     SmallSource(name="tables_marked", extra_sql=ORDERS_KEY),
-    SmallSource(name="restore_cold", storage_class="GLACIER"),
+    SmallSource(name="restore_cold"),
     SmallSource(name="unheard", slack=NOWHERE_SLACK),
     SmallSource(name="fail_preflight", bucket="no-such-bucket", retries=2),
     SmallSource(name="fail_dump", lock_timeout_seconds=1),

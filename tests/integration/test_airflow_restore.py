@@ -203,6 +203,15 @@ def late(lab: AirflowStack) -> Restored:
 def cold(lab: AirflowStack) -> Restored:
     """The archive is in Glacier, and the copy is a scratch database."""
     backup_id, good, before = spoil(lab, "restore_cold", release=None)
+    context = restores(lab).context("restore_cold")
+    archive = context.catalog.manifest(backup_id).archive
+    context.store.s3.copy_object(
+        Bucket=context.store.bucket,
+        Key=archive.key,
+        CopySource={"Bucket": context.store.bucket, "Key": archive.key},
+        StorageClass="GLACIER",
+        **context.encryption.arguments(),
+    )
     conf = {"choose": "id", "backup_id": backup_id, "unproven": True, "dry_run": False}
     return ended(lab, lab.run("restore_cold.restore_database", conf), good, before, backup_id=backup_id)
 

@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.backup.connection_spec import Secret
+from include.backup.connections import DatabaseConnection
 from include.backup.errors import (
     AmbiguousChoiceError,
     ApprovalError,
@@ -22,6 +24,7 @@ from include.backup.errors import (
     TargetBusyError,
 )
 from include.backup.evidence.check import check_ledger
+from include.backup.policy import RestoreServer
 from include.backup.restore import swap as swapping
 from include.backup.restore.choice import Choice, Choosing, choose, parse_time
 from include.backup.restore.destination import Where
@@ -42,6 +45,7 @@ from include.backup.restore.work import (
 )
 from include.backup.steps.context import Release, utc_now
 from include.local.stack import Stack
+from tests.support import source15 as fifteen
 from tests.support.command_line import Server
 from tests.support.restores import QUIET, RestoreLab, make_lab, yes
 from tests.support.small_sources import SmallSource
@@ -396,6 +400,20 @@ def test_bad_wishes_are_refused_and_production_stays(
     with pytest.raises(kind, match=words):
         lab.ordered(lab.context("prod_fail"), **{"backup_id": failing, **wishes})
     assert (lab.state("prod_fail"), lab.databases()) == (before, databases)
+
+
+@pytest.mark.postgres15
+def test_an_older_server_is_refused_before_anything_is_made_there(
+    lab: RestoreLab, failing: str, source15: DatabaseConnection
+) -> None:
+    superuser = replace(source15, user=fifteen.SUPERUSER, password=Secret(fifteen.PASSWORD), dbname="postgres")
+    lab.extra_connections["old_server"] = superuser
+    ctx = lab.context("prod_fail")
+    assert ctx.source.restore is not None
+    old = RestoreServer(name="old", connection="old_server", production=False)
+    source = replace(ctx.source, restore=replace(ctx.source.restore, servers={"old": old}))
+    with pytest.raises(RestoreRefusedError, match="the target is PostgreSQL 15 and the backup is of 17"):
+        lab.ordered(lab.context("prod_fail", source=source), backup_id=failing, where=Where.SCRATCH)
 
 
 def test_a_source_of_another_name_counts_as_production_too(lab: RestoreLab, failing: str) -> None:

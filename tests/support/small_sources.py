@@ -44,7 +44,6 @@ class SmallSource:
     weekly: bool = False
     excluded_tables: tuple[str, ...] = ()
     response_timeout: str = "1 hour"
-    storage_class: str = "STANDARD"
     critical_tables: tuple[str, ...] = ()
     schema_in_git: bool = False
 
@@ -77,7 +76,6 @@ class SmallSource:
                     "keep": "7 days",
                     "prefix": "daily/",
                     "prove": self.prove,
-                    "storage_class": self.storage_class,
                 },
                 "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
                 **({"weekly": WEEKLY} if self.weekly else {}),
