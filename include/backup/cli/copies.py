@@ -19,7 +19,7 @@ def run(session: Session) -> int:
         source=session.source,
         catalog=session.catalog,
         connection=session.store_connection,
-        open_project=lambda: session.supabase,
+        open_project=session.open_supabase,
         now=utc_now(),
     )
     document = {**report.to_document(), "report": json.loads(report.to_json())}

@@ -23,7 +23,7 @@ def run(session: Session) -> int:
             store=session.store,
             store_connection=session.store_connection,
             database=session.database(source.connection),
-            open_project=lambda: session.supabase,
+            open_project=session.open_supabase,
             now=utc_now(),
             # Nothing is known of Airflow here, which is no finding: this command is for when it is gone.
             airflow=AirflowFacts(),

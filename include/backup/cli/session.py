@@ -57,9 +57,8 @@ class Session:
     def store_connection(self) -> StoreConnection:
         return StoreConnection.from_spec(self.connection(self.source.store.connection))
 
-    @cached_property
-    def supabase(self) -> SupabaseProject | None:
-        """The source's hosted project, or None when the policy says of none; nothing is asked yet."""
+    def open_supabase(self) -> SupabaseProject | None:
+        """Return the source's hosted project, or None when the policy says of none; who opened it closes it."""
         from include.backup.supabase.connection import SupabaseConnection
         from include.backup.supabase.project import SupabaseProject
 

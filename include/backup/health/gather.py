@@ -185,4 +185,4 @@ def _copies(ctx: GatherContext, catalog: Catalog) -> tuple[str, ...]:
     )
     if ctx.source.supabase is None or report.met:
         return ()
-    return tuple(f"{copy.place}: {copy.problem}" for copy in report.copies if copy.problem)
+    return tuple(f"{copy.place}: {copy.problem}" for copy in report.copies if copy.problem) or (report.line(),)

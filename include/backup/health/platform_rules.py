@@ -37,7 +37,7 @@ def platform_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPo
             rule="copies",
             subject=missing,
             severity=Severity.WARNING,
-            evidence=f"3-2-1 is broken: {missing}",
+            evidence=f"a copy that the strategy asks for is missing: {missing}",
             next_step=f"`python -m include.backup copies {source.name}` shows which copy is missing",
         )
     for backup_id, problem in facts.object_problems.items():

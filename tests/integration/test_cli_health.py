@@ -1,0 +1,89 @@
+"""Health, alerts and the watch from the command line, against a real store and source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.backup.health.alerts import Alert
+from include.backup.health.board import Board, Heartbeat
+from include.backup.health.finding import Severity
+from include.backup.policy import SourcePolicy
+from include.backup.steps.context import encryption_of, open_store, utc_now
+from include.local.stack import Stack
+from tests.faults.slack_capture import SlackCapture
+from tests.support.command_line import SOURCE, CommandLine
+
+pytest_plugins = ["tests.support.cli_fixtures"]
+
+
+@pytest.fixture
+def board(stack: Stack, policy_source: SourcePolicy) -> Iterator[Board]:
+    store = open_store(policy_source, stack.store_connection())
+    yield Board(store, source=SOURCE, encryption=encryption_of(policy_source, store))
+    for item in list(store.list(f"health/{SOURCE}/")):
+        store.remove(item.key)
+
+
+def test_health_says_what_is_wrong_and_what_to_do(cli: CommandLine, taken: dict[str, Any]) -> None:
+    answer = cli.here("health", SOURCE, "--json")
+    assert answer.code == 1, answer.err
+    rules = {finding["rule"] for finding in answer.document["findings"]}
+    assert "never_succeeded" in rules  # of the tiers that were never run here
+    assert "rpo" in rules
+    assert not {"proof_failed", "object", "unreachable"} & rules
+    assert all(finding["next_step"] for finding in answer.document["findings"])
+
+
+def test_an_alert_is_listed_acknowledged_and_stays_known(cli: CommandLine, board: Board) -> None:
+    now = utc_now()
+    alert = Alert(
+        key="late:daily",
+        rule="late",
+        subject="daily",
+        severity=Severity.WARNING,
+        evidence="it is late",
+        next_step="look",
+        since=now,
+        seen_at=now,
+    )
+    board.replace_open((alert,), at=now)
+    assert "late:daily" in cli.here("alerts", "list", SOURCE).out
+    done = cli.here("alerts", "acknowledge", SOURCE, "late:daily", "--note", "on it")
+    assert done.code == 0, done.err
+    assert "on it" in cli.here("alerts", "list", SOURCE).out
+    wrong = cli.here("alerts", "acknowledge", SOURCE, "late:weekly", "--note", "x")
+    assert wrong.code == 2
+    assert "open: late:daily" in wrong.error
+    found = cli.here("evidence", "verify", SOURCE)
+    assert found.code == 0, found.err
+
+
+def test_the_watch_alarms_until_somebody_has_looked_and_again_when_nobody_does(
+    cli: CommandLine, board: Board, tmp_path: Path
+) -> None:
+    with SlackCapture() as slack:
+        webhook = json.dumps({"conn_type": "slackwebhook", "password": f"{slack.webhook_host}/T/B/X"})
+        watching = cli.with_environment(AIRFLOW_CONN_PULSE_SLACK=webhook)
+        never = watching.here("watch", SOURCE, "--slack", "--json")
+        assert (never.code, never.document["pulse"], never.document["told"]) == (1, "never", True)
+        assert "was never looked at" in slack.messages[0].text
+        beat = Heartbeat(source=SOURCE, at=utc_now(), alerts=2, run_id="r")
+        board.beat(beat)
+        alive = watching.here("watch", SOURCE, "--slack")
+        assert (alive.code, "2 alerts were open" in alive.out) == (0, True)
+        board.beat(replace(beat, at=utc_now() - timedelta(hours=3)))
+        assert watching.here("watch", SOURCE, "--slack").code == 1
+        assert watching.here("watch", SOURCE, "--most-minutes", "200").code == 0
+        assert len(slack.messages) == 2
+
+
+def test_the_watch_of_a_store_that_is_away_is_no_pulse(cli: CommandLine) -> None:
+    away = cli.with_environment(PULSE_S3_ENDPOINT="https://localhost:9")
+    assert away.here("watch", SOURCE).code == 3
