@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TIER = "incremental"
 BASE_DAG = "base_backup"
+LONGEST_REASON = 500  # as the form of base_backup allows
 
 
 class WalStepOperator(BackupStepOperator):
@@ -201,7 +202,7 @@ class RequestBaseOperator(TriggerDagRunOperator):
         ti: Any = context["ti"]
         if ti.get_dr_count(dag_id=self.trigger_dag_id, states=["queued", "running"]):
             raise AirflowSkipException(f"a run of {self.trigger_dag_id} is on its way")
-        self.conf = {"full": True, "reason": str(reason)}
+        self.conf = {"full": True, "reason": str(reason)[:LONGEST_REASON]}
         super().execute(context)
 
 
