@@ -2,17 +2,21 @@
 ### Monthly archive: kept for a year, January's for seven
 
 **What** Takes a full backup of one source, stores it in a class that can be read at once, restores it and compares
-every row; in January copies it within the store to `yearly/`; then moves it to the class in which it is kept
-(GLACIER as shipped). Nothing is dumped twice, and nothing moves that is not proven.
+every row. The files of the policy's `attachments` buckets go into an archive of their own beside it (kind
+`attachments`, the same run), as far as they changed since the last one, and are compared with `storage.objects` of
+the dump: what is missing, extra or changed is in the manifest. That archive is read back too. Then both are copied, in
+January, within the store to `yearly/`, and moved to the class in which they are kept (GLACIER as shipped). Nothing is
+dumped twice, and nothing moves that is not proven.
 
 **When** As the policy's `tiers.monthly.schedule` says (the first of the month, 04:00 UTC, as shipped). A slot that
 was missed by more than a day is left out and Slack is told: trigger a run by hand if the archive is still wanted.
 
 **Needs** The policy (`BACKUP_POLICY`) with the tiers monthly and, for January's copies, yearly; the connections that
-it names (source, store, Slack); the pools `pg_source` and `scratch`; the folders `BACKUP_STAGING_DIR` and
+it names (source, store, attachments, Slack); the pools `pg_source` and `scratch`; the folders `BACKUP_STAGING_DIR` and
 `BACKUP_SCRATCH_DIR`. The store's user may delete versions below `monthly/`, or old versions stay and are paid for.
 
-**Changes** Adds `monthly/<backup_id>.tar`, its manifest and its proof, and in January the same below `yearly/`.
+**Changes** Adds up to two archives `monthly/<backup_id>.tar`, their manifests and their proofs, and in January the
+same below `yearly/`. Only reads the buckets of files.
 Changing the class makes a new version of the archive and deletes the one before it. Never changes the source.
 
 **Run again** Clear the task that failed, with what is downstream: it finds what was done. A kill at any point leaves
@@ -28,7 +32,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
-from backup_operators.archives import ChangeClassOperator, CopyYearlyOperator
+from backup_operators.archives import ArchiveAttachmentsOperator, ChangeClassOperator, CopyYearlyOperator
 from backup_operators.chain import BackupChain, ended_run_callback
 from backup_operators.defaults import Tag, dag_arguments, dagrun_timeout, has_tier, make_dags, timetable
 from backup_operators.lateness import CHECK_LATENESS_TIMEOUT, CheckLatenessOperator
@@ -73,6 +77,16 @@ def monthly_archive(source: SourcePolicy) -> DAG:
             )
         )
         upload = tier.timeouts.upload
+        if source.attachments is not None:
+            backup.attachments(
+                backup.step(
+                    ArchiveAttachmentsOperator,
+                    "archive_attachments",
+                    upload,
+                    kind="attachments",
+                    yearly="{{ params.yearly }}",
+                )
+            )
         backup.before_close(
             backup.step(CopyYearlyOperator, "copy_yearly", upload, yearly="{{ params.yearly }}"),
             backup.step(ChangeClassOperator, "change_class", upload),

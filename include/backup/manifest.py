@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from include.backup.archive.members import Compression
+from include.backup.attachments.record import AttachmentsFacts
 from include.backup.base.record import BaseFacts
 from include.backup.errors import ArchiveError, MemberMissingError
 from include.backup.partial import partial_text
@@ -170,6 +171,7 @@ class Manifest:
     copy_of: CopyFacts | None = None
     # Backups whose archives hold a part of this one's data: while this one is kept, so are they.
     depends_on: tuple[str, ...] = ()
+    attachments: AttachmentsFacts | None = None
 
     @property
     def rows(self) -> int:

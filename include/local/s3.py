@@ -18,6 +18,7 @@ from include.local import ports
 from include.local.credentials import Credentials, load_credentials, save_store_key
 from include.local.environment import service_environment
 from include.local.errors import ServiceFailedError, StackError
+from include.local.files import FILES_BUCKET, upload_files
 from include.local.layout import Layout
 from include.local.processes import wait_until
 from include.local.service import Program, Service
@@ -74,6 +75,14 @@ class Store:
         except (OSError, urllib.error.URLError):
             return False
 
+    def upload_sample_files(self, conninfo: str) -> int:
+        """Give the sample's rows their files; return how many were missing."""
+        root = Clients(self._layout, load_credentials(self._layout.credentials))
+        try:
+            return upload_files(root.s3, conninfo)
+        except (BotoCoreError, ClientError) as error:
+            raise StackError(f"the sample's files cannot be stored: {error}; see {self.service().log}") from error
+
     def _wait(self, service: Service) -> None:
         def answered() -> bool:
             service.require_running()
@@ -86,7 +95,7 @@ class Store:
         """Make bucket, key and user; return whether anything was missing."""
         try:
             root = Clients(self._layout, load_credentials(self._layout.credentials))
-            missing = [root.ensure_bucket(), root.ensure_key(), self._ensure_user(root)]
+            missing = [root.ensure_bucket(), root.ensure_key(), root.ensure_files_bucket(), self._ensure_user(root)]
         except (BotoCoreError, ClientError) as error:
             raise StackError(f"the store refused its own set-up: {error}; see {self.service().log}") from error
         return any(missing)
@@ -111,19 +120,28 @@ class Clients:
         )
         url, ca = f"https://localhost:{layout.store_port}", str(layout.ca)
         config = Config(s3={"addressing_style": "path"}, proxies={}, retries={"mode": "standard"})
-        self._s3: S3Client = session.client("s3", endpoint_url=url, verify=ca, config=config)
+        self.s3: S3Client = session.client("s3", endpoint_url=url, verify=ca, config=config)
         self._kms: KMSClient = session.client("kms", endpoint_url=url, verify=ca, config=config)
         self._iam: Any = session.client("iam", endpoint_url=url, verify=ca, config=config)
 
     def ensure_bucket(self) -> bool:
         """Make the bucket, with versioning; return whether it was missing."""
         with suppress(ClientError):
-            if self._s3.get_bucket_versioning(Bucket=BUCKET).get("Status") == "Enabled":
+            if self.s3.get_bucket_versioning(Bucket=BUCKET).get("Status") == "Enabled":
                 return False
-        with suppress(self._s3.exceptions.BucketAlreadyOwnedByYou):
-            self._s3.create_bucket(Bucket=BUCKET)
-        self._s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        with suppress(self.s3.exceptions.BucketAlreadyOwnedByYou):
+            self.s3.create_bucket(Bucket=BUCKET)
+        self.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         return True
+
+    def ensure_files_bucket(self) -> bool:
+        """Make the bucket of the sample's files, without versions, as on Supabase; return whether it was missing."""
+        try:
+            self.s3.head_bucket(Bucket=FILES_BUCKET)
+        except ClientError:
+            self.s3.create_bucket(Bucket=FILES_BUCKET)
+            return True
+        return False
 
     def ensure_key(self) -> bool:
         """Make the encryption key and its alias; return whether they were missing."""
@@ -158,13 +176,14 @@ class Clients:
 
 
 def backup_policy(key_arn: str) -> dict[str, object]:
-    """Return the IAM policy of the backups' user: this bucket and this key, nothing else."""
-    bucket = f"arn:aws:s3:::{BUCKET}"
+    """Return the IAM policy of the backups' user: this bucket and this key, and the source's files to read."""
+    bucket, files = f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{FILES_BUCKET}"
     keys = ["kms:DescribeKey", "kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"]
     return {
         "Version": "2012-10-17",
         "Statement": [
             {"Effect": "Allow", "Action": "s3:*", "Resource": [bucket, f"{bucket}/*"]},
+            {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": [files, f"{files}/*"]},
             # AWS judges by the key; this store by what the request names, which is the alias.
             {"Effect": "Allow", "Action": keys, "Resource": [key_arn, _alias_arn(key_arn)]},
         ],

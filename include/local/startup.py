@@ -56,7 +56,7 @@ class Startup:
         ensure_certificates(self.layout)
         ensure_schema_remote(self.layout)
         self._require_free_ports()
-        with ThreadPoolExecutor(max_workers=5) as pool:
+        with ThreadPoolExecutor(max_workers=6) as pool:
             try:
                 self._join(self._parts(report, pool))
             except BaseException:
@@ -71,9 +71,10 @@ class Startup:
         source = pool.submit(_timed, report, "source", lambda: self._start_source(report))
         slack = pool.submit(_timed, report, "slack", self.slack.start)
         supabase = pool.submit(_timed, report, "supabase", self.supabase.start)
+        files = pool.submit(self._start_files, report, store, source)
         if self.airflow is None:
-            return [store, source, slack, supabase]
-        return [store, source, slack, supabase, pool.submit(self._start_airflow, self.airflow, report, store)]
+            return [store, source, slack, supabase, files]
+        return [store, source, slack, supabase, files, pool.submit(self._start_airflow, self.airflow, report, store)]
 
     def _join(self, parts: list[Future[Any]]) -> None:
         done, _ = wait(parts, return_when=FIRST_EXCEPTION)
@@ -114,6 +115,14 @@ class Startup:
         report.sample_mb, report.sample_was_there = state.size_mb, state.seconds == 0.0
         if state.size_mb != self.sample_mb:
             self.say(f"the sample that is there has {state.size_mb} MB and stays; make clean starts anew")
+
+    def _start_files(self, report: UpReport, store: Future[bool], source: Future[None]) -> None:
+        """Put the sample's files into their bucket, once there are both rows and a store."""
+        store.result()
+        source.result()
+        if self.sample_mb is not None and not self._aborted.is_set():
+            conninfo = self.source.superuser_conninfo()
+            _timed(report, "files", lambda: self.store.upload_sample_files(conninfo))
 
     def _start_airflow(self, airflow: Airflow, report: UpReport, store: Future[bool]) -> None:
         missing = not all(service.running() for service in airflow.services())

@@ -29,11 +29,27 @@ class CopyYearlyOperator(BackupStepOperator):
         self.yearly = yearly
 
     def run_step(self, context: Context) -> dict[str, Any]:
-        step = importlib.import_module(f"include.backup.steps.{self.step}")
-        report = step.run(self.step_context(context), wanted=self.yearly)
-        step_log().info("%s", report.line())
-        result: dict[str, Any] = report.to_dict()
-        return result
+        return _run_with(self, context, self.yearly)
+
+
+class ArchiveAttachmentsOperator(BackupStepOperator):
+    """Archive the files of the source's buckets, and compare them with the rows of the dump.
+
+    :param yearly: ``by month``, ``yes`` or ``no``; what is copied for years names no earlier archive (templated)
+
+    Returns the step's report: ids and numbers.
+    """
+
+    template_fields: Sequence[str] = (*BackupStepOperator.template_fields, "yearly")
+    step: ClassVar[str] = "archive_attachments"
+    ui_color = "#d2e3fc"
+
+    def __init__(self, *, yearly: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.yearly = yearly
+
+    def run_step(self, context: Context) -> dict[str, Any]:
+        return _run_with(self, context, self.yearly)
 
 
 class ChangeClassOperator(BackupStepOperator):
@@ -43,4 +59,16 @@ class ChangeClassOperator(BackupStepOperator):
     ui_color = "#e6d7f5"
 
 
-ARCHIVE_STEPS: Sequence[type[BackupStepOperator]] = (CopyYearlyOperator, ChangeClassOperator)
+ARCHIVE_STEPS: Sequence[type[BackupStepOperator]] = (
+    ArchiveAttachmentsOperator,
+    CopyYearlyOperator,
+    ChangeClassOperator,
+)
+
+
+def _run_with(operator: BackupStepOperator, context: Context, yearly: str) -> dict[str, Any]:
+    step = importlib.import_module(f"include.backup.steps.{operator.step}")
+    report = step.run(operator.step_context(context), wanted=yearly)
+    step_log().info("%s", report.line())
+    result: dict[str, Any] = report.to_dict()
+    return result

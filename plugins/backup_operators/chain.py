@@ -64,6 +64,7 @@ class BackupChain:
         self._tested(self.full)
         self._ends: list[Any] = [self.full.close]
         self._reports: list[Any] = []
+        self._tests: list[Any] = [self.full.restore_test]
 
     def beside(self, kind: str) -> Steps:
         """Add a second archive of the same run, read from the source right after the first one."""
@@ -81,7 +82,8 @@ class BackupChain:
 
         A run that is skipped as a whole, because it is late, has no staging to close.
         """
-        chain(self.full.restore_test, *tasks, self.full.close)
+        chain(self._tests, tasks[0])
+        chain(*tasks, self.full.close)
         self.full.close.trigger_rule = TriggerRule.ALL_SUCCESS
         at = self._work.index("close_staging")
         self._work[at:at] = [task.task_id for task in tasks]
@@ -90,6 +92,24 @@ class BackupChain:
         """Put a task before all others."""
         chain(task, self.full.preflight)
         self._work.insert(0, task.task_id)
+
+    def attachments(self, task: BaseOperator) -> None:
+        """Add an archive of the source's files, which is compared with the backup that is stored by then.
+
+        Its proof reads the archive back; it needs no server, and both proofs are waited for.
+        """
+        common: dict[str, Any] = {**self._step, "kind": "attachments"}
+        limits = self._tier.timeouts
+        verify = VerifyOperator(
+            task_id="verify_attachments",
+            execution_timeout=limits.verify,
+            asset=backups_of(self._source.name),
+            **common,
+        )
+        test = RestoreTestOperator(task_id="restore_test_attachments", execution_timeout=limits.restore_test, **common)
+        chain(self.full.upload, task, verify, test, self.full.close)
+        self._tests.append(test)
+        self._work += [task.task_id, "verify_attachments", "restore_test_attachments"]
 
     def step(self, make: Callable[..., Any], task_id: str, timeout: timedelta, **arguments: Any) -> Any:
         """Return a new task of one of the steps' operators, with this chain's source and tier."""

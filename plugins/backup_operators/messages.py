@@ -22,6 +22,7 @@ _ADVICE: Mapping[str, str] = {
     "verify": "This backup does not count until `verify` passes. Clear it; if it fails again, trigger a new run.",
     "prepare_scratch": "The backup is stored, not proven. Put it right, then clear `prepare_scratch`.",
     "restore_test": "The backup is stored, not proven: do not rely on it. Clear `restore_test`, or trigger a new run.",
+    "archive_attachments": "The database's backup is stored, its files are not. Put it right, then clear this task.",
     "copy_yearly": "The backup is stored and proven, its yearly copy is not. Put it right, then clear `copy_yearly`.",
     "change_class": "The backup is stored and proven, and still in the class that costs more. Clear `change_class`.",
     "close_staging": "The backup is stored; only its staging folder is left. Clear `close_staging`.",

@@ -22,10 +22,12 @@ from include.backup.process import Runner
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from include.backup.connections import StoreConnection
     from include.backup.policy import SourcePolicy
     from include.backup.steps.context import Release, RunIdentity, StepContext
 
 FAILURE_KEY = "failure"
+ATTACHMENTS = "attachments"
 
 
 class BackupStepOperator(BaseOperator):
@@ -102,7 +104,13 @@ class BackupStepOperator(BaseOperator):
             log=step_log(),
             release=self._release(),
             kind=self.kind,
+            attachments=self._attachments(hook, source),
         )
+
+    def _attachments(self, hook: BackupHook, source: SourcePolicy) -> StoreConnection | None:
+        """Return how to reach the source's files, if this step is about them: no other needs to be able to."""
+        wanted = source.attachments is not None and self.kind == ATTACHMENTS
+        return hook.store(source.attachments.connection) if wanted and source.attachments else None
 
     def on_kill(self) -> None:
         """End the child processes."""
@@ -151,7 +159,8 @@ def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
     slack = () if source.slack is None else (source.slack.connection,)
     supabase = () if source.supabase is None else (source.supabase.connection,)
     schema = () if source.schema_backup is None else (source.schema_backup.connection,)
-    return (source.connection, source.store.connection, *slack, *supabase, *schema)
+    files = () if source.attachments is None else (source.attachments.connection,)
+    return (source.connection, source.store.connection, *slack, *supabase, *schema, *files)
 
 
 def source_policy(name: str) -> SourcePolicy:

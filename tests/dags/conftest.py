@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOME = Path(tempfile.mkdtemp(prefix="airflow-dags-test-"))
 DATABASE_PASSWORD = "d4tenbank-Passwort/1"
 STORE_SECRET = "sp3icher+Geheimnis=="
+STORAGE_SECRET = "anh4enge/Geheimnis=="
 
 SLACK_TOKEN = "T0TEST/B0TEST/abcdefSECRETghi"
 ENVIRONMENT = {
@@ -66,6 +67,11 @@ def connections(monkeypatch: pytest.MonkeyPatch, slack: SlackCapture) -> None:
         "AIRFLOW_CONN_PULSE_BACKUPS_S3",
         f'{{"conn_type": "aws", "login": "AKIAEXAMPLE", "password": "{STORE_SECRET}", '
         '"extra": {"region_name": "us-east-1", "endpoint_url": "https://s3.example"}}',
+    )
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_PULSE_MESSAGES_STORAGE",
+        f'{{"conn_type": "aws", "login": "AKIAFILES", "password": "{STORAGE_SECRET}", '
+        '"extra": {"region_name": "us-east-1", "endpoint_url": "https://files.example"}}',
     )
     monkeypatch.setenv(
         "AIRFLOW_CONN_PULSE_SLACK", f'{{"conn_type": "slackwebhook", "password": "{slack.webhook_host}/{SLACK_TOKEN}"}}'

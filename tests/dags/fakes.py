@@ -15,7 +15,7 @@ from include.backup.steps.report_copies import CopiesStepReport
 from include.backup.supabase.daily import DailyCheck, DailyState
 
 STEPS = ("preflight", "dump", "compress", "upload", "verify", "restore_test", "close_staging")
-ARCHIVE_STEPS = ("copy_yearly", "change_class")
+ARCHIVE_STEPS = ("archive_attachments", "copy_yearly", "change_class")
 VALUES: dict[str, dict[str, Any]] = {
     "preflight": {
         "already_stored": False,
@@ -68,6 +68,20 @@ VALUES: dict[str, dict[str, Any]] = {
         "seconds": 4.0,
     },
     "close_staging": {"removed_bytes": 30_000_000},
+    "archive_attachments": {
+        "files": 12,
+        "reused": 3,
+        "bytes": 5000,
+        "archive_bytes": 9000,
+        "missing": 1,
+        "extra": 0,
+        "changed": 0,
+        "troubled": 0,
+        "based_on": None,
+        "already_stored": False,
+        "seconds": 1.0,
+        "note": "attachments: 12 files (3 unchanged since an earlier archive), 1 missing",
+    },
     "copy_yearly": {"copies": (), "copied_bytes": 0, "seconds": 0.0, "note": "", "why": "only January's archive is"},
     "change_class": {
         "archives": 1,
@@ -87,6 +101,7 @@ REPORTS = {
     "verify": "VerifyReport",
     "restore_test": "RestoreTestReport",
     "close_staging": "CloseReport",
+    "archive_attachments": "AttachmentsReport",
     "copy_yearly": "CopyReport",
     "change_class": "ChangeReport",
 }

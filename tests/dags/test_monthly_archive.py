@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backup_operators import lateness
-from include.backup.errors import CopyRefusedError
+from include.backup.errors import BucketMissingError, CopyRefusedError
+from include.backup.policy import SHIPPED_POLICY
 from tests.dags.bag import read_dags
 from tests.dags.fakes import FakeSteps
 from tests.dags.runs import Ended, Runner
@@ -21,7 +23,10 @@ WIRED = {
     "preflight": {"dump"},
     "dump": {"compress"},
     "compress": {"upload"},
-    "upload": {"verify"},
+    "upload": {"verify", "archive_attachments"},
+    "archive_attachments": {"verify_attachments"},
+    "verify_attachments": {"restore_test_attachments"},
+    "restore_test_attachments": {"copy_yearly", "close_staging"},
     "verify": {"prepare_scratch"},
     "prepare_scratch": {"restore_test", "remove_scratch"},
     "restore_test": {"copy_yearly", "close_staging", "remove_scratch"},
@@ -59,8 +64,13 @@ def test_a_run_says_where_the_archive_is_kept(run: Runner, steps: FakeSteps, sla
     ended = run(MONTHLY)
     assert (ended.state, set(ended.tasks.values())) == ("success", {"success"})
     assert steps.arguments["copy_yearly"] == {"wanted": "by month"}
+    assert steps.arguments["archive_attachments"] == {"wanted": "by month"}
+    files = steps.contexts["archive_attachments"]
+    assert (files.kind, files.attachments_connection.endpoint_url) == ("attachments", "https://files.example")
+    assert steps.contexts["dump"].attachments_connection is None
     assert steps.ran.index("restore_test") < steps.ran.index("copy_yearly") < steps.ran.index("change_class")
-    assert "every row identical; GLACIER; " in slack.messages[0].text
+    assert "12 files (3 unchanged since an earlier archive), 1 missing; " in slack.messages[0].text
+    assert "GLACIER; " in slack.messages[0].text
 
 
 @pytest.mark.usefixtures("airflow_database", "connections")
@@ -95,3 +105,26 @@ def scheduled_run(due: datetime) -> Ended:
         found = dag.test(logical_date=due, run_after=due)
     tasks = {ti.task_id: str(ti.state) for ti in found.get_task_instances()}
     return Ended(state=str(found.state), tasks=tasks, run=found)
+
+
+def test_a_source_without_attachments_archives_its_database_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SHIPPED_POLICY.read_text()
+    begin, end = text.index("    attachments: #"), text.index("    critical_tables: #")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(text[:begin] + text[end:])
+    monkeypatch.setenv("BACKUP_POLICY", str(policy))
+    tasks = {task.task_id for task in read_dags().dags[MONTHLY].tasks}
+    assert tasks == WIRED.keys() - {"archive_attachments", "verify_attachments", "restore_test_attachments"}
+
+
+@pytest.mark.usefixtures("airflow_database", "connections")
+def test_files_that_cannot_be_archived_leave_the_database_proven_and_nothing_moved(
+    run: Runner, steps: FakeSteps, slack: SlackCapture
+) -> None:
+    steps.failing["archive_attachments"] = BucketMissingError("the bucket attachments does not exist")
+    ended = run(MONTHLY)
+    assert ended.state == "failed"
+    assert (ended.tasks["restore_test"], ended.tasks["change_class"]) == ("success", "upstream_failed")
+    assert "The database's backup is stored, its files are not" in slack.messages[0].text

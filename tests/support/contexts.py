@@ -54,6 +54,7 @@ class ContextMaker:
         database: DatabaseConnection | None = None,
         store: StoreConnection | None = None,
         staging_root: Path | None = None,
+        attachments: StoreConnection | None = None,
     ) -> StepContext:
         chosen = source or self.source
         return StepContext(
@@ -68,6 +69,7 @@ class ContextMaker:
             log=self.log,
             release=release,
             kind=kind,
+            attachments=attachments,
         )
 
     def on(self, database: DatabaseConnection) -> ContextMaker:

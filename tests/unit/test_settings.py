@@ -50,6 +50,8 @@ def test_the_shipped_settings_have_every_connection_that_the_shipped_policy_name
     wanted.add(source.supabase.connection)
     assert source.schema_backup is not None
     wanted.add(source.schema_backup.connection)
+    assert source.attachments is not None
+    wanted.add(source.attachments.connection)
     assert {spec.conn_id for spec in settings.connections} == wanted
     assert {pool.name: pool.slots for pool in settings.pools} == {"pg_source": 1, "scratch": 1}
 

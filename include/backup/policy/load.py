@@ -14,6 +14,7 @@ from include.backup.backup_id import SOURCE_NAME
 from include.backup.cron import staggered
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
+from include.backup.policy.attachments import attachments_policy
 from include.backup.policy.base_backup import base_backup_policy
 from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
 from include.backup.policy.cleanup import cleanup_policy
@@ -152,6 +153,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         evidence=evidence_policy(data["evidence"]) if "evidence" in data else None,
         cleanup=cleanup_policy(data["cleanup"]) if "cleanup" in data else None,
         critical_tables=tuple(data.get("critical_tables", ())),
+        attachments=attachments_policy(data.get("attachments")),
         schema_backup=schema_backup_policy(data.get("schema_backup"), source=name),
         base_backup=base_backup_policy(data.get("base_backup"), keep=parse_keep),
         supabase=supabase_policy(data.get("supabase")),

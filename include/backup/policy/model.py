@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
+from include.backup.policy.attachments import AttachmentsPolicy
 from include.backup.policy.base_backup import BaseBackupPolicy
 from include.backup.policy.cleanup import CleanupPolicy
 from include.backup.policy.evidence import EvidencePolicy
@@ -108,6 +109,7 @@ class SourcePolicy:
     evidence: EvidencePolicy | None = None
     cleanup: CleanupPolicy | None = None
     critical_tables: tuple[str, ...] = ()
+    attachments: AttachmentsPolicy | None = None
     schema_backup: SchemaBackupPolicy | None = None
     base_backup: BaseBackupPolicy | None = None
     supabase: SupabasePolicy | None = None

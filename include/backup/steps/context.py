@@ -81,11 +81,13 @@ class StepContext:
         log: logging.Logger,
         release: Release | None = None,
         kind: str | None = None,
+        attachments: StoreConnection | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.source = source
         self.tier = tier
         self.kind = kind or tier.kind
+        self.attachments_connection = attachments
         self.run = run
         self.database = database
         self.release = release
@@ -148,6 +150,7 @@ def build_context(
     log: logging.Logger,
     release: Release | None = None,
     kind: str | None = None,
+    attachments: StoreConnection | None = None,
 ) -> StepContext:
     """Return the context of one run; raises UnknownSourceError, UnknownTierError or ParameterError.
 
@@ -169,6 +172,7 @@ def build_context(
         log=log,
         release=release,
         kind=kind,
+        attachments=attachments,
     )
 
 

@@ -67,6 +67,11 @@ def run(ctx: StepContext, *, wanted: str = "by month") -> CopyReport:
     )
 
 
+def will_be_copied(ctx: StepContext, wanted: str) -> bool:
+    """Say whether this run's archives go to the yearly tier."""
+    return _why_not(ctx, wanted) is None
+
+
 def _why_not(ctx: StepContext, wanted: str) -> str | None:
     if wanted not in WANTED:
         raise ParameterError(f"yearly is {wanted!r}; allowed: {', '.join(WANTED)}")
@@ -106,7 +111,7 @@ def _require_whole(original: Manifest) -> None:
     if original.depends_on:
         raise CopyRefusedError(
             f"{original.backup_id} needs {len(original.depends_on)} other archives, which are not kept for years; "
-            "trigger a run with full_attachments, whose archive needs no other"
+            "trigger a new run with yearly: yes, whose archives need no other"
         )
 
 

@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from include.backup.attachments.prove import prove_attachments
+from include.backup.attachments.record import KIND as ATTACHMENTS
 from include.backup.backup_id import parse_backup_id
 from include.backup.base.prove import BaseProofRequest, prove_base
 from include.backup.catalog import Catalog, proof_prefix
@@ -51,7 +53,13 @@ class RestoreTestReport:
         return asdict(self)
 
     def line(self) -> str:
-        if parse_backup_id(self.backup_id).kind == SCHEMA_KIND:
+        kind = parse_backup_id(self.backup_id).kind
+        if kind == ATTACHMENTS:
+            return (
+                f"{self.backup_id} proven ({self.level}): {self.note}, every byte read back and identical; "
+                f"{self.seconds:.1f} s, proof {self.proof_id}"
+            )
+        if kind == SCHEMA_KIND:
             return (
                 f"{self.backup_id} proven ({self.level}): the whole schema equal, without data as it was dumped; "
                 f"{self.seconds:.1f} s, proof {self.proof_id}"
@@ -131,6 +139,8 @@ def _prove(
     log: logging.Logger,
     clock: Callable[[], datetime],
 ) -> Proof:
+    if manifest.attachments is not None:
+        return prove_attachments(stored.store, stored.catalog, manifest, content, clock=clock)
     if manifest.base is not None:
         base_request = BaseProofRequest(
             store=stored.store,
@@ -171,7 +181,7 @@ def _facts(proof: Proof) -> dict[str, Any]:
 def report(proof: Proof) -> RestoreTestReport:
     """Return the short form of a proof."""
     return RestoreTestReport(
-        note=_NOTES.get(parse_backup_id(proof.backup_id).kind, ""),
+        note=_note(proof),
         backup_id=proof.backup_id,
         proof_id=proof.proof_id,
         result=proof.result.value,
@@ -183,6 +193,11 @@ def report(proof: Proof) -> RestoreTestReport:
         not_proven=len(proof.not_proven),
         seconds=round((proof.finished_at - proof.started_at).total_seconds(), 3),
     )
+
+
+def _note(proof: Proof) -> str:
+    kind = parse_backup_id(proof.backup_id).kind
+    return "; ".join(check.detail for check in proof.checks) if kind == ATTACHMENTS else _NOTES.get(kind, "")
 
 
 def check_passed(proof: Proof) -> None:

@@ -59,7 +59,11 @@ CREATE FUNCTION pg_temp.mime_type(n bigint) RETURNS text LANGUAGE sql IMMUTABLE 
 $$;
 
 CREATE FUNCTION pg_temp.file_size(n bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS 'SELECT (10 ^ (3 + pg_temp.pick(n, 76, 4500) / 1000.0))::bigint';
+    AS 'SELECT (10 ^ (2 + pg_temp.pick(n, 76, 2000) / 1000.0))::bigint';
+
+-- What include/local/files.py puts into the bucket under this name.
+CREATE FUNCTION pg_temp.file_etag(name text, size bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$SELECT '"' || md5(left(repeat(md5(name), size::int / 32 + 1), size::int)) || '"'$$;
 
 -- User number `member` (0 to 5) of conversation c: workspaces own every w-th conversation and every w-th user.
 CREATE FUNCTION pg_temp.member(c bigint, member int) RETURNS uuid LANGUAGE sql STABLE AS $$

@@ -67,17 +67,20 @@ INSERT INTO storage.objects (id, bucket_id, name, owner, created_at, updated_at,
 SELECT
     pg_temp.key('object', n),
     'attachments',
-    pg_temp.key('workspace', 1 + n % pg_temp.amount('workspaces')) || '/' || to_char(pg_temp.message_time(n * 25), 'YYYY/MM') || '/' || pg_temp.file_name(n),
+    file.name,
     pg_temp.key('user', 1 + pg_temp.pick(n, 60, pg_temp.amount('users')::int)),
     pg_temp.message_time(n * 25),
     pg_temp.message_time(n * 25),
     pg_temp.moment(n, 61),
     jsonb_build_object(
-        'eTag', '"' || md5(n::text) || '"', 'size', pg_temp.file_size(n), 'mimetype', pg_temp.mime_type(n),
+        'eTag', pg_temp.file_etag(file.name, pg_temp.file_size(n)), 'size', pg_temp.file_size(n), 'mimetype', pg_temp.mime_type(n),
         'cacheControl', 'max-age=3600', 'httpStatusCode', 200
     ),
     pg_temp.key('version', n)::text
-FROM generate_series(1, pg_temp.amount('attachments')) AS n;
+FROM generate_series(1, pg_temp.amount('attachments')) AS n
+CROSS JOIN LATERAL (
+    SELECT pg_temp.key('workspace', 1 + n % pg_temp.amount('workspaces')) || '/' || to_char(pg_temp.message_time(n * 25), 'YYYY/MM') || '/' || pg_temp.file_name(n) AS name
+) AS file;
 
 ALTER TABLE storage.objects ADD PRIMARY KEY (id);
 ALTER TABLE storage.objects ADD CONSTRAINT "objects_bucketId_fkey" FOREIGN KEY (bucket_id) REFERENCES storage.buckets (id);

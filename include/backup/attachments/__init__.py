@@ -1,0 +1,1 @@
+"""Attachments: the objects of the source's own buckets, archived with the database as one recovery point."""
