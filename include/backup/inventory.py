@@ -79,18 +79,18 @@ def list_backups(catalog: Catalog, *, tier: str | None = None) -> tuple[StoredBa
         return tuple(pool.map(lambda listed: _stored(catalog, listed), _listed(catalog, tier)))
 
 
-def find_backup(catalog: Catalog, source: str, wanted: str, *, tier: str | None = None) -> str:
-    """Return the id that a person means: an id, ``latest`` or ``latest-proven``.
+def find_backup(catalog: Catalog, source: str, wanted: str, *, tier: str | None = None, kind: str | None = None) -> str:
+    """Return the id that a person means: an id, ``latest`` or ``latest-proven`` of a kind; without one, the tier's.
 
     Raises ParameterError for what is no id of this source, BackupMissingError when there is none.
     """
     if wanted == LATEST:
-        return _newest(catalog, source, tier, "complete backup", lambda backup_id: True)
+        return _newest(catalog, source, (tier, kind), "complete backup", lambda backup_id: True)
     if wanted == LATEST_PROVEN:
         return _newest(
             catalog,
             source,
-            tier,
+            (tier, kind),
             "proven backup",
             lambda backup_id: read_standing(catalog, backup_id) is Standing.PROVEN,
         )
@@ -102,8 +102,11 @@ def find_backup(catalog: Catalog, source: str, wanted: str, *, tier: str | None 
     return wanted
 
 
-def _newest(catalog: Catalog, source: str, tier: str | None, what: str, fits: Callable[[str], bool]) -> str:
-    wanted = KIND_OF_TIER.get(tier or "", FULL)
+def _newest(
+    catalog: Catalog, source: str, where: tuple[str | None, str | None], what: str, fits: Callable[[str], bool]
+) -> str:
+    tier, kind = where
+    wanted = kind or KIND_OF_TIER.get(tier or "", FULL)
     for listed in reversed(_listed(catalog, tier)):
         if parse_backup_id(listed.backup_id).kind != wanted:
             continue  # nobody who asks for the latest backup means an archive without rows, or of a few tables
@@ -112,8 +115,9 @@ def _newest(catalog: Catalog, source: str, tier: str | None, what: str, fits: Ca
             continue
         if listed.archive and listed.manifest and fits(listed.backup_id):
             return listed.backup_id
-    where = f" in the tier {tier}" if tier else ""
-    raise BackupMissingError(f"{source} has no {what}{where}; `python -m include.backup list {source}` shows what is")
+    place = f" of the kind {kind}" if kind else ""
+    place += f" in the tier {tier}" if tier else ""
+    raise BackupMissingError(f"{source} has no {what}{place}; `python -m include.backup list {source}` shows what is")
 
 
 def _listed(catalog: Catalog, tier: str | None) -> Sequence[ListedBackup]:

@@ -184,7 +184,8 @@ class Manifest:
     @property
     def left_out(self) -> str:
         """What the policy leaves out of this backup, in words; empty when it is whole."""
-        return partial_text(self.excluded_schemas, self.excluded_tables)
+        buckets = () if self.attachments is None else self.attachments.other_buckets
+        return partial_text(self.excluded_schemas, self.excluded_tables, buckets)
 
     @property
     def uncompressed_bytes(self) -> int:

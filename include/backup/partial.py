@@ -7,7 +7,7 @@ from collections.abc import Sequence
 SHOWN = 8
 
 
-def partial_text(schemas: Sequence[str], tables: Sequence[str]) -> str:
+def partial_text(schemas: Sequence[str], tables: Sequence[str], buckets: Sequence[str] = ()) -> str:
     """Return what is left out in words, or an empty text.
 
     >>> partial_text(["audit"], ["public.events"])
@@ -16,6 +16,7 @@ def partial_text(schemas: Sequence[str], tables: Sequence[str]) -> str:
     ''
     """
     names = [*(f"schema {name}" for name in schemas), *(f"table {name}" for name in tables)]
+    names += [f"the files of bucket {name}" for name in buckets]
     if not names:
         return ""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -31,13 +31,13 @@ class ClassChange:
     seconds: float
 
 
-def first_class(storage_class: str) -> str | None:
-    """Return the class in which an archive is stored until it is proven, or None when it is the final one.
+def first_class(storage_class: str, *, prove: str) -> str | None:
+    """Return the class in which an archive is stored until it is proven in its run, or None for the final one.
 
-    >>> first_class("GLACIER"), first_class("STANDARD_IA")
+    >>> first_class("GLACIER", prove="in_chain"), first_class("STANDARD_IA", prove="in_chain")
     ('STANDARD', None)
     """
-    return FIRST_CLASS if storage_class in COLD_CLASSES else None
+    return FIRST_CLASS if storage_class in COLD_CLASSES and prove == "in_chain" else None
 
 
 def change_class(

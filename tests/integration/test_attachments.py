@@ -28,6 +28,7 @@ from include.backup.errors import (
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest
 from include.backup.policy import SourcePolicy
+from include.backup.retention.gather import gather, rules_of
 from include.backup.steps import archive_attachments, copy_yearly, restore_test, upload
 from include.backup.steps.context import StepContext
 from include.backup.store import ObjectStore
@@ -191,6 +192,8 @@ def test_what_did_not_change_is_named_and_not_stored_again(files: FileSource) ->
     assert held == {"kept.bin": first.backup_id, "changed.txt": None, "new.txt": None}
     assert manifest.depends_on == (first.backup_id,)
     assert facts.based_on == first.backup_id
+    seen = gather(second.catalog, rules_of(second.source), now=second.clock()).candidates
+    assert {one.backup_id: one.needs for one in seen}[second.backup_id] == {first.backup_id}
     assert manifest.archive.size < 300_000
     assert names(facts.missing) == ["deleted.txt"]
     assert read_standing(second.catalog, second.backup_id) is Standing.PROVEN

@@ -131,6 +131,11 @@ class AirflowStack:
         found = self.s3.list_object_versions(Bucket=BUCKET, Prefix=key)
         return len(found.get("Versions", [])) + len(found.get("DeleteMarkers", []))
 
+    def versions_of(self, key: str) -> list[str]:
+        """Return the storage class of each version of an object."""
+        found = self.s3.list_object_versions(Bucket=BUCKET, Prefix=key)
+        return [item["StorageClass"] for item in found.get("Versions", [])]
+
     def manifest(self, run: AirflowRun) -> dict[str, Any]:
         body = self.s3.get_object(Bucket=BUCKET, Key=self.expected_keys(run)[0])["Body"].read()
         manifest: dict[str, Any] = json.loads(body)

@@ -113,7 +113,7 @@ def test_a_tier_of_the_defaults_counts_only_for_a_source_that_names_it(tmp_path:
         ('cron: "0 2 * * *"', 'cron: "0 25 * * *"', "schedule:", "the hour 25"),
         ('cron: "0 2 * * *"', 'cron: "@daily"', "schedule:", "5 fields"),
         ("storage_class: STANDARD", "storage_class: S3 Standard", "S3 Standard", "STANDARD_IA"),
-        ("storage_class: STANDARD", "storage_class: GLACIER", "storage_class: GLACIER", "only monthly_archive moves"),
+        ("storage_class: STANDARD", "storage_class: GLACIER", "prove: in_chain", "allowed: prove: after, or another"),
         ("prove: in_chain # in STANDARD", "prove: after # in STANDARD", "prove: after #", "allowed: prove: in_chain"),
         (
             "      yearly:\n",
@@ -123,7 +123,7 @@ def test_a_tier_of_the_defaults_counts_only_for_a_source_that_names_it(tmp_path:
         ),
         ("      buckets:\n        - attachments\n", "      buckets: []\n", "buckets: []", "at least one"),
         ("        - attachments\n", "        - attachments\n        - attachments\n", "buckets:", "different bucket"),
-        ("connection: pulse_messages_storage", "connexion: x", "connexion: x", "allowed: connection, buckets"),
+        ("connection: pulse_messages_storage", "endpoint: x", "endpoint: x", "allowed: connection, buckets"),
         ("keep: 12 months", "keep: 11 months", "11 months", "keeps monthly backups 12 months"),
         ("keep: 7 years\n        prefix", "keep: 6 years\n        prefix", "6 years", "keeps yearly backups 7 years"),
         ("sse: aws:kms", "sse: kms", "sse: kms", "aws:kms, AES256, none"),

@@ -20,6 +20,7 @@ class Previous:
     """A proven archive, and its files with the backup that holds the bytes of each."""
 
     backup_id: str
+    manifests: tuple[Manifest, ...]
     files: Mapping[FileKey, AttachedFile]
 
 
@@ -48,11 +49,12 @@ def find_previous(catalog: Catalog, *, own: str, log: logging.Logger) -> Previou
 
 
 def _previous(catalog: Catalog, manifest: Manifest) -> Previous | None:
-    for backup_id in manifest.depends_on:
-        catalog.manifest(backup_id)  # raises when manifest or archive is gone, or short
+    # Reading each raises when its manifest or archive is gone, or short.
+    earlier = [catalog.manifest(backup_id) for backup_id in manifest.depends_on]
     facts = manifest.attachments
     files = () if facts is None else facts.files
     return Previous(
         backup_id=manifest.backup_id,
+        manifests=(manifest, *earlier),
         files={(file.bucket, file.key): replace(file, archive=file.archive or manifest.backup_id) for file in files},
     )

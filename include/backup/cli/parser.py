@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from include.backup.cli import physical_arguments, restore_table_arguments
+from include.backup.cli import physical_arguments, restore_attachments_arguments, restore_table_arguments
 from include.backup.errors import ParameterError
 
 DESCRIPTION = "Take, list, verify and restore backups without Airflow."
@@ -116,6 +116,7 @@ def make_parser() -> Parser:
     _verify(commands)
     _restore(commands)
     _restore_table(commands)
+    _restore_attachments(commands)
     _quarantine(commands)
     _copies(commands)
     _schema(commands)
@@ -361,6 +362,13 @@ def _restore_table(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     command.add_argument("--jobs", type=_positive, metavar="N", help="sessions that load; default: the processors")
     _server(command)
+
+
+def _restore_attachments(commands: argparse._SubParsersAction[Parser]) -> None:
+    text = "put archived files back into a folder or a bucket"
+    command = _command(commands, "restore-attachments", text, restore_attachments_arguments.EPILOG)
+    _backup(command)
+    restore_attachments_arguments.add_to(command)
 
 
 def _schema(commands: argparse._SubParsersAction[Parser]) -> None:

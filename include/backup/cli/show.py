@@ -14,6 +14,7 @@ from include.backup.proof.record import Proof
 from include.backup.restore.progress import size_text
 
 SHOWN_TABLES = 20
+SHOWN_FILES = 10
 
 
 def run(session: Session) -> int:
@@ -32,6 +33,7 @@ def run(session: Session) -> int:
         "archive_bytes": manifest.archive.size,
         "uncompressed_bytes": manifest.uncompressed_bytes,
         "left_out": manifest.left_out,
+        "attachments": None if manifest.attachments is None else manifest.attachments.summary(),
         "manifest": json.loads(content),
         "proofs": [_proof(proof) for proof in proofs],
     }
@@ -61,6 +63,11 @@ def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: St
     yield f"holds        {len(manifest.table_data)} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
     if manifest.left_out:
         yield f"             {manifest.left_out.upper()[:7]}{manifest.left_out[7:]}"
+    yield from _files(manifest)
+    if manifest.copy_of is not None:
+        yield f"copy of      {manifest.copy_of.backup_id}, checked by {manifest.copy_of.checked_by}"
+    for backup_id in manifest.depends_on:
+        yield f"needs        {backup_id}"
     majors = ", ".join(str(major) for major in manifest.fits.server_majors)
     yield f"fits         PostgreSQL {majors}; pg_restore {manifest.fits.pg_restore_minimum} or newer"
     yield f"took         {', '.join(f'{name} {seconds:.1f} s' for name, seconds in manifest.durations.items())}"
@@ -79,6 +86,20 @@ def _proof_lines(proof: Proof) -> Iterator[str]:
     )
     for difference in proof.differences:
         yield f"               {' '.join(str(difference).split())}"
+
+
+def _files(manifest: Manifest) -> Iterator[str]:
+    """Yield what an archive of attachments holds, and where files and database differ."""
+    facts = manifest.attachments
+    if facts is None:
+        return
+    yield f"files        {facts.summary()}"
+    yield f"             of {', '.join(facts.buckets)}, {size_text(facts.bytes)}; database in {facts.recovery_point}"
+    for name in ("missing", "extra", "changed", "troubled"):
+        notes = getattr(facts, name)
+        yield from (f"  {name:<11}{note}" for note in notes[:SHOWN_FILES])
+        if len(notes) > SHOWN_FILES:
+            yield f"  {name:<11}and {len(notes) - SHOWN_FILES} more (--json shows all)"
 
 
 def _tables(manifest: Manifest) -> Iterator[str]:

@@ -12,14 +12,15 @@ def cold_problems(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str
     """A backup counts once it was restored, so what cannot be read back is proven before it gets its class."""
     if tier["storage_class"] not in UNREADABLE_CLASSES or name == "yearly":
         return
-    if name != "monthly":
-        yield (
-            "storage_class",
-            f"an object of class {tier['storage_class']} cannot be read back at once, and only monthly_archive moves "
-            "archives there after their proof; allowed: another storage_class",
-        )
-    elif tier["prove"] != "in_chain":
+    in_chain = tier["prove"] == "in_chain"
+    if name == "monthly" and not in_chain:
         yield "prove", f"archives move to {tier['storage_class']} once they are proven; allowed: prove: in_chain"
+    if name != "monthly" and in_chain:
+        yield (
+            "prove",
+            f"an object of class {tier['storage_class']} cannot be read back at once, and only monthly_archive moves "
+            "archives there after their proof; allowed: prove: after, or another storage_class",
+        )
 
 
 def copy_problems(name: str, tier: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from include.backup.attachments.record import KIND as ATTACHMENTS
 from include.backup.backup_id import BackupId, parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
 from include.backup.errors import ArchiveError, BackupMissingError
@@ -45,7 +46,7 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
     whole = [item for item in listed if item.archive is not None and item.manifest is not None]
     estimates = [_estimate(item, parse_backup_id(item.backup_id)) for item in whole]
     suspects = {one.backup_id for one in estimates if may_have_expired(one, rules.get(one.tier), now)}
-    wanted = {one.backup_id for one in estimates if one.backup_id in suspects or one.tier in DEPENDENT_TIERS}
+    wanted = {one.backup_id for one in estimates if one.backup_id in suspects or _may_depend(one)}
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="gather") as pool:
         read = dict(pool.map(lambda one: (one.backup_id, _read(catalog, one)), _chosen(estimates, wanted)))
         candidates = [read.get(one.backup_id, one) for one in estimates]
@@ -71,7 +72,13 @@ def may_have_expired(one: Candidate, rule: TierRule | None, now: datetime) -> bo
 
 def needs_of(manifest: Manifest) -> frozenset[str]:
     """Return the backups without which this one cannot be restored."""
-    return frozenset() if manifest.base is None or manifest.base.parent is None else frozenset({manifest.base.parent})
+    parent = None if manifest.base is None else manifest.base.parent
+    return frozenset(manifest.depends_on) | (frozenset() if parent is None else frozenset({parent}))
+
+
+def _may_depend(one: Candidate) -> bool:
+    """Say whether a backup can need others however young it is."""
+    return one.tier in DEPENDENT_TIERS or one.kind == ATTACHMENTS
 
 
 def _estimate(item: ListedBackup, parsed: BackupId) -> Candidate:

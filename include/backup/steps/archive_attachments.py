@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from include.backup.attachments.record import AttachmentsFacts, FileNote
 from include.backup.attachments.tar_upload import StoredTar, TarTarget, TarUpload
 from include.backup.backup_id import parse_backup_id
 from include.backup.errors import ObjectExistsError, ParameterError
+from include.backup.in_use import reading
 from include.backup.manifest import ArchiveObject, Manifest, Member, read_manifest
 from include.backup.multipart import part_size_for
 from include.backup.policy.attachments import AttachmentsPolicy
@@ -112,7 +114,10 @@ def _archive(ctx: StepContext, wanted: str, started: float) -> bytes:
     listed, left_out = listed_files(buckets, rows or ())
     previous = None if will_be_copied(ctx, wanted) else find_previous(ctx.catalog, own=ctx.backup_id, log=ctx.log)
     target = _target(ctx, listed, int(recovery_point.dump.snapshot.time.timestamp()))
-    with TarUpload(ctx.store, target, progress=lambda _: None) as tar:
+    with ExitStack() as stack:
+        for earlier in () if previous is None else previous.manifests:
+            stack.enter_context(reading(ctx.store, earlier, what="a new archive of attachments", clock=ctx.clock))
+        tar = stack.enter_context(TarUpload(ctx.store, target, progress=lambda _: None))
         readme = attachments_readme(ctx.backup_id, recovery_point=recovery_point.backup_id)
         members = [tar.add(README_FILE, len(readme), [readme])]
         known = {} if previous is None else previous.files
@@ -157,7 +162,7 @@ def _target(ctx: StepContext, listed: list[Listed], modified_at: int) -> TarTarg
         part_size=part_size_for(size + size // 10, ctx.source.store.part_size_mib * MEBIBYTE),
         concurrency=ctx.source.store.concurrency,
         encryption=ctx.encryption,
-        storage_class=first_class(ctx.tier.storage_class) or ctx.tier.storage_class,
+        storage_class=first_class(ctx.tier.storage_class, prove=ctx.tier.prove) or ctx.tier.storage_class,
         tags=archive_tags(ctx),
         modified_at=modified_at,
     )
@@ -215,7 +220,7 @@ def _manifest(
             storage_class=ctx.tier.storage_class,
             encryption=ctx.encryption.algorithm or "none",
             kms_key_arn=ctx.encryption.kms_key_arn,
-            first_class=first_class(ctx.tier.storage_class),
+            first_class=first_class(ctx.tier.storage_class, prove=ctx.tier.prove),
         ),
         members=tuple(members),
         durations={"attachments": round(seconds, 3)},

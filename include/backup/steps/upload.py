@@ -153,7 +153,7 @@ def upload_plan(ctx: StepContext, layout: TarLayout, *, part_size: int) -> Uploa
         part_size=part_size,
         concurrency=ctx.source.store.concurrency,
         encryption=ctx.encryption,
-        storage_class=first_class(ctx.tier.storage_class) or ctx.tier.storage_class,
+        storage_class=first_class(ctx.tier.storage_class, prove=ctx.tier.prove) or ctx.tier.storage_class,
         tags=tags,
     )
 
@@ -231,7 +231,7 @@ def archive_object(ctx: StepContext, plan: UploadPlan, uploaded: Uploaded) -> Ar
         storage_class=ctx.tier.storage_class,
         encryption=ctx.encryption.algorithm or "none",
         kms_key_arn=ctx.encryption.kms_key_arn,
-        first_class=first_class(ctx.tier.storage_class),
+        first_class=first_class(ctx.tier.storage_class, prove=ctx.tier.prove),
     )
 
 

@@ -1,0 +1,83 @@
+"""restore-attachments: files out of an archive into a folder or a bucket, previewed, confirmed, compared."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+from include.backup.attachments.record import KIND
+from include.backup.attachments.restore import FilesPlan, chosen_files, plan_files, restore_files
+from include.backup.attachments.targets import BucketTarget, FileTarget, FolderTarget
+from include.backup.backup_id import parse_backup_id
+from include.backup.cli.session import Session
+from include.backup.connections import StoreConnection
+from include.backup.errors import ParameterError, RestoreRefusedError
+from include.backup.inventory import LATEST, LATEST_PROVEN, Standing, find_backup, standing_of
+from include.backup.manifest import Manifest
+from include.backup.store import Encryption, ObjectStore
+
+
+def run(session: Session) -> int:
+    """Put files back, or print only what would be done."""
+    arguments = session.arguments
+    manifest = _manifest(session)
+    target = _target(session, manifest)
+    files = chosen_files(manifest, bucket=arguments.bucket, prefix=arguments.prefix)
+    plan = plan_files(manifest, files, target, overwrite=arguments.overwrite)
+    session.output.preview(plan.lines())
+    if arguments.dry_run:
+        if session.output.as_json:
+            session.output.result("restore-attachments", {"dry_run": True, "preview": plan.to_dict()}, ())
+        return 0
+    if not arguments.yes:
+        _confirm(plan)
+    with session.output.progress() as progress:
+        progress.phase("files", sum(file.size for file in plan.to_write), "bytes")
+        report = restore_files(plan, target, store=session.store, catalog=session.catalog, progress=progress.at)
+    document = {"dry_run": False, "preview": plan.to_dict(), "report": report.to_dict()}
+    session.output.result("restore-attachments", document, [report.line()])
+    return 0
+
+
+def _manifest(session: Session) -> Manifest:
+    """Return the manifest of the archive of files that a person means; raises RestoreRefusedError if unproven."""
+    arguments, catalog = session.arguments, session.catalog
+    wanted = arguments.backup
+    if wanted in (LATEST, LATEST_PROVEN):
+        backup_id = find_backup(catalog, session.source.name, wanted, tier=arguments.tier, kind=KIND)
+    else:
+        named = find_backup(catalog, session.source.name, wanted, tier=arguments.tier)
+        backup_id = str(replace(parse_backup_id(named), kind=KIND))
+    manifest, content = catalog.read(backup_id)
+    standing = standing_of(content, catalog.proofs(backup_id))
+    if standing is not Standing.PROVEN and not arguments.unproven:
+        raise RestoreRefusedError(f"{backup_id} is {standing.value}, not proven; add --unproven to use it all the same")
+    return manifest
+
+
+def _target(session: Session, manifest: Manifest) -> FileTarget:
+    arguments = session.arguments
+    if arguments.to_folder is not None:
+        if arguments.connection is not None:
+            raise ParameterError("--connection goes with --to-bucket only")
+        return FolderTarget(arguments.to_folder.absolute())
+    policy = session.source.attachments
+    buckets = set() if manifest.attachments is None else set(manifest.attachments.buckets)
+    if len(buckets) > 1 and arguments.bucket is None:
+        raise ParameterError(f"{manifest.backup_id} has files of {', '.join(sorted(buckets))}; say which by --bucket")
+    conn_id = arguments.connection or (None if policy is None else policy.connection)
+    if conn_id is None:
+        raise ParameterError(f"the policy names no attachments for {session.source.name}; give --connection")
+    connection = StoreConnection.from_spec(session.connection(conn_id))
+    store = ObjectStore.connect(connection, bucket=arguments.to_bucket)
+    store.check_bucket()
+    return BucketTarget(store, encryption=Encryption(algorithm=None))
+
+
+def _confirm(plan: FilesPlan) -> None:
+    """Ask for the word yes; raises ParameterError when nobody can be asked, or says something else."""
+    if not sys.stdin.isatty():
+        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
+    print(f"Type yes to write {len(plan.to_write)} files: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != "yes":
+        raise ParameterError("that is not yes; nothing was changed")
