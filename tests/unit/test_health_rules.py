@@ -223,6 +223,7 @@ def test_a_disk_that_fills_up_is_told_with_the_days_that_are_left(
         ({"copies_missing": ("backup store: too old",)}, "copies:backup store: too old"),
         ({"object_problems": {"x": "encryption none"}}, "object:x"),
         ({"rejected_sources": {"shop": "policy.yaml:7: no"}}, "left_out:shop"),
+        ({"left_slots": {"old": "old has left the policy"}}, "left_slot:old"),
     ],
 )
 def test_everything_else_that_is_wrong_is_told(source: SourcePolicy, changes: dict[str, Any], wanted: str) -> None:

@@ -88,3 +88,4 @@ class HealthFacts:
     copies_missing: tuple[str, ...] = ()
     object_problems: Mapping[str, str] = field(default_factory=dict)
     rejected_sources: Mapping[str, str] = field(default_factory=dict)
+    left_slots: Mapping[str, str] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from include.backup.retention.cleanup import every_backup
 from include.backup.steps.verify import verify_archive
 from include.backup.store import ObjectStore
 from include.backup.supabase.project import SupabaseProject
+from include.backup.wal.release import left_sources
 from include.backup.wal.status import read_standing as read_wal
 
 # What is compared with what was before it.
@@ -63,7 +64,13 @@ def gather(ctx: GatherContext) -> HealthFacts:
         copies_missing=_copies(ctx, catalog),
         object_problems=problems,
         rejected_sources={name: str(error) for name, error in ctx.policy.rejected.items()},
+        left_slots={left.source: left.line() for left in left_sources(ctx.store, kept=_streaming(ctx.policy))},
     )
+
+
+def _streaming(policy: Policy) -> set[str]:
+    """Return the sources whose slots are needed; of one that is left out of the policy nobody knows, so it counts."""
+    return {source.name for source in policy.sources.values() if source.incremental is not None} | set(policy.rejected)
 
 
 def _backups(

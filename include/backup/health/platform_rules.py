@@ -48,6 +48,14 @@ def platform_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPo
             evidence=f"the archive of {backup_id} is not as its manifest says: {problem}",
             next_step="find out who changed it; take a new backup now",
         )
+    for name, line in facts.left_slots.items():
+        yield Finding(
+            rule="left_slot",
+            subject=name,
+            severity=Severity.WARNING,
+            evidence=line,
+            next_step="remove its slots: they keep WAL until that server's disk is full, or they are lost",
+        )
     for name, why in facts.rejected_sources.items():
         yield Finding(
             rule="left_out",
