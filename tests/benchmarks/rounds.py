@@ -115,7 +115,7 @@ def targets(
     return (
         Target(name="backup (d) : bound (a)", value=median_of_ratios(seconds["d"], seconds["a"]), limit=1.6),
         Target(name="backup (d) : strategy (b)", value=median_of_ratios(seconds["d"], seconds["b"]), limit=0.2),
-        Target(name="restore (g) : gunzip | psql (e)", value=median_of_ratios(seconds["g"], seconds["e"]), limit=1.0),
+        Target(name="restore (g) : gunzip | psql (e)", value=median_of_ratios(seconds["g"], seconds["e"]), limit=0.8),
         Target(
             name="memory of a backup",
             value=max(chain.memory for chain in chains) / MEBIBYTE,

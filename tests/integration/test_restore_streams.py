@@ -122,7 +122,7 @@ def test_nothing_is_left_running_when_the_loading_is_stopped(
             endpoint=empty,
             manifest=backup.manifest,
             tasks=[t for t in archive_tasks(backup.manifest, backup.toc, empty) if t.member.name == wanted.name],
-            jobs=2,
+            jobs=3,
             counter=Counter(Phases()),
         )
         with pytest.raises(RuntimeError, match="left early"), loader.loading():

@@ -29,6 +29,9 @@ from include.backup.restore.streams import AbandonedError, Stream, share_out
 
 # Below that the start of more sessions costs more than it saves.
 SPLIT_BYTES = 32 << 20
+# Rows of several streams cannot be written as frozen, so that building indexes writes every page once more. Two
+# streams do not make up for that (measured, see docs/adr/0005), the more so as another table loads beside one.
+LEAST_STREAMS = 3
 STOP_SECONDS = 0.2
 SMALL_BYTES = 1 << 20
 RUN_BYTES = 8 << 20
@@ -262,7 +265,7 @@ def to_be_split(tasks: Sequence[TableTask], jobs: int) -> tuple[tuple[TableTask,
     left = sum(task.member.length for task in tasks)
     split: list[TableTask] = []
     for task in largest_first:
-        if jobs < 2 or task.member.length < SPLIT_BYTES or task.member.length * jobs <= left:
+        if jobs < LEAST_STREAMS or task.member.length < SPLIT_BYTES or task.member.length * jobs <= left:
             break
         split.append(task)
         left -= task.member.length
