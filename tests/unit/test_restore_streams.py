@@ -72,7 +72,7 @@ def make_tasks(*megabytes: int) -> list[TableTask]:
 @pytest.mark.parametrize(
     ("sizes", "jobs", "split"),
     [
-        ((800, 100, 100), 3, [800]),
+        ((800, 60, 60, 60), 3, [800]),
         ((800, 100, 100), 2, []),
         ((320, 320, 320), 3, []),
         ((400, 350, 250), 4, [400, 350, 250]),
