@@ -58,5 +58,6 @@ def test_a_time_that_cannot_be_recovered_fails_before_anything_is_made(
     assert run.wait(300) == "failed"
     assert run.states()["preview_recovery"] == "failed"
     assert "what can be recovered" in run.log("preview_recovery")
-    (message,) = [text for text in airflow_stack.texts() if run.run_id in text]
+    texts = [str(entry["message"]) for entry in airflow_stack.stack.slack.messages()]
+    (message,) = [text for text in texts if run.run_id in text]
     assert "TargetOutsideWindowError" in message

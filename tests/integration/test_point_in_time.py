@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +32,10 @@ from include.backup.point_in_time.choose import Wanted
 from include.backup.point_in_time.restore import PointInTimeReport, plan_point_in_time, restore_point_in_time
 from include.backup.point_in_time.target import RecoveryTarget
 from include.backup.policy import SourcePolicy
-from include.backup.postgres.account import runtime_dir, source_user
+from include.backup.postgres.account import give, runtime_dir, source_user, usable_tools
 from include.backup.postgres.postmaster import end_lasting
-from include.backup.process import Runner
+from include.backup.postgres.tools import find_tools
+from include.backup.process import Runner, become
 from include.backup.proof.record import Proof, Result
 from include.local.ports import free_port_base
 from include.local.stack import Stack
@@ -217,7 +221,9 @@ def test_a_lost_server_comes_back_as_it_was_between_two_commits(lost: Lost) -> N
         assert str(place.fetchall()[0][0]).startswith(str(plan.folder))
 
 
-@pytest.mark.parametrize("kind", ["lsn", "xid", "name"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("lsn", marks=pytest.mark.long), pytest.param("xid", marks=pytest.mark.long), "name"]
+)
 def test_a_moment_can_be_named_in_other_ways(lost17: Lost, kind: str) -> None:
     with lost17.recovered(lost17.plan(kind, getattr(lost17.moment, kind))) as (report, session):
         assert session.execute(ROWS).fetchall() == lost17.moment.rows
@@ -233,6 +239,7 @@ def test_a_time_after_the_last_commit_recovers_to_the_end_and_says_so(lost: Lost
         assert "THE LOG ENDED BEFORE" in report.line()
 
 
+@pytest.mark.long
 def test_the_end_of_the_log_is_a_target_too(lost17: Lost) -> None:
     with lost17.recovered(lost17.plan("latest")) as (report, session):
         assert session.execute(ROWS).fetchall() == lost17.last_rows
@@ -240,9 +247,9 @@ def test_the_end_of_the_log_is_a_target_too(lost17: Lost) -> None:
 
 
 def test_a_time_outside_the_window_is_refused_with_the_window(lost: Lost) -> None:
-    for time in (lost.before_base, lost.last + timedelta(hours=1)):
+    for moment in (lost.before_base, lost.last + timedelta(hours=1)):
         with pytest.raises(TargetOutsideWindowError, match=r"what can be recovered: \d{4}-.* to \d{4}-.* UTC"):
-            lost.plan("time", time.isoformat())
+            lost.plan("time", moment.isoformat())
 
 
 def test_a_position_outside_the_window_is_refused(lost17: Lost) -> None:
@@ -342,3 +349,60 @@ def test_a_damaged_archive_is_named_and_leaves_nothing(lost17: Lost) -> None:
         assert not plan.folder.exists()
     finally:
         source.store.s3.put_object(Bucket=source.store.bucket, Key=archive.key, Body=content)
+
+
+def test_the_readme_in_the_archive_recovers_it_without_this_project(lost: Lost, state_dir: Path) -> None:
+    """Every line as it stands there, in an empty environment, as the user who runs servers."""
+    manifest, source = lost.bases[0], lost.source
+    folder = runtime_dir(state_dir / "copies", source_user()) / f"readme-{next(_NUMBERS)}"
+    folder.mkdir(mode=0o700)
+    (folder / f"{manifest.backup_id}.tar").write_bytes(source.store.get(manifest.archive.key))
+    give_all(folder)
+    tools = usable_tools(find_tools(source.major), source_user())
+    text = source.store.get(manifest.archive.key)[manifest.member("README.txt").offset :]
+    readme = text[: manifest.member("README.txt").stored_length].decode()
+    (first,) = re.findall(r"from ([0-9A-F]{24}) on into wal/", readme)
+    commands = re.findall(r"^  ((?:tar|mkdir|zstd|cp|:|echo|touch|pg_ctl) .*)$", readme, re.MULTILINE)
+    assert len(commands) >= 14
+    try:
+        for command in commands:
+            if "--rm wal/" in command:
+                for item in source.store.list(source.shipper.keys.timeline(1)):
+                    name = item.key.rsplit("/", 1)[-1]
+                    if name >= first:
+                        (folder / "wal" / name).write_bytes(source.store.get(item.key))
+                give_all(folder)
+            argv = ("setpriv", *become(source_user()), "--", "/bin/sh", "-e", "-c", command)
+            answer = subprocess.run(
+                argv,
+                env={"PATH": f"{tools.bin_dir}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=(folder / "errors").open("w"),
+                timeout=120,
+                check=False,
+            )
+            assert answer.returncode == 0, f"{command}: {(folder / 'errors').read_text()}"
+        with patient_session(f"host={folder / 'data'} user=supabase_admin dbname={DATABASE}") as session:
+            assert session.execute(ROWS).fetchall() == lost.last_rows
+    finally:
+        end_lasting(folder / "data", seconds=30)
+
+
+def patient_session(login: str) -> psycopg.Connection:
+    """Connect as soon as the server lets somebody in."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return psycopg.connect(login)
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def give_all(folder: Path) -> None:
+    """Let the user who runs servers own what lies there."""
+    for path in (folder, *folder.rglob("*")):
+        give(path, source_user())

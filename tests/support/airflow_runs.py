@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from include.backup.backup_id import make_backup_id
-from include.local.airflow_api import AirflowApi, ApiError
+from include.local.airflow_api import AirflowApi, ApiError, ApiUnreachableError
 from include.local.processes import Identity, all_processes, identify, is_alive
 from include.local.run import start_run, wait_for_dag
 
@@ -42,7 +42,12 @@ def until(condition: Callable[[], Found | None], *, seconds: float, what: str, p
     """Return the condition's first true value; raises TimeoutError that says what did not happen."""
     deadline = time.monotonic() + seconds
     while True:
-        found = condition()
+        try:
+            found = condition()
+        except ApiUnreachableError:  # a machine that is busy with other work answers later
+            if time.monotonic() > deadline:
+                raise
+            found = None
         if found:
             return found
         if time.monotonic() > deadline:

@@ -20,25 +20,41 @@ This is a plain tar file. It holds
 The WAL lies in the same bucket, one zstd file for each segment:
   incremental/{system_identifier}/wal/<timeline>/<segment>.zst
 
-To recover with nothing but tar, zstd and PostgreSQL {major} (as the user who runs the server):
+To recover with nothing but tar, zstd and PostgreSQL {major}, as the user who is to run the server, in an empty folder:
 
-  mkdir -m 700 data && tar -xf {backup_id}.tar
+  tar -xf {backup_id}.tar
+  mkdir -m 700 data wal
   zstd -dc base.tar.zst | tar -xf - -C data
-  # each tablespace: mkdir -m 700 folder && zstd -dc <oid>.tar.zst | tar -xf - -C folder, then write the folder into
-  # data/tablespace_map, one line each: "<oid> <folder>"
-  mkdir wal && ...                     # fetch the segments from {segment} on into wal/, and: zstd -d --rm wal/*.zst
-  cp backup_manifest data/ && pg_verifybackup --no-parse-wal data && rm data/backup_manifest
-  printf '%s\\n' "restore_command = 'cp $PWD/wal/%f %p'" "archive_mode = off" \\
-      "#recovery_target_time = '2025-01-19 14:30:00+00'" "recovery_target_action = promote" > data/postgresql.auto.conf
-  touch data/recovery.signal           # and a postgresql.conf and pg_hba.conf, if data/ has none
-  pg_ctl -D data -o '-p 5499' start
-{combine}
-"""
+{unpack}  cp backup_manifest data/ && pg_verifybackup --no-parse-wal data && rm data/backup_manifest
+{places}
+Bring the segments of timeline {timeline} from {segment} on into wal/, then:
+
+  zstd -d -q --rm wal/*.zst
+  : > data/postgresql.auto.conf
+  echo 'local all all trust' > data/pg_hba.conf
+  echo "restore_command = 'cp $PWD/wal/%f %p'" > data/postgresql.conf
+  echo "unix_socket_directories = '$PWD/data'" >> data/postgresql.conf
+  echo "listen_addresses = ''" >> data/postgresql.conf
+  echo 'hot_standby = off' >> data/postgresql.conf
+  echo 'recovery_target_action = promote' >> data/postgresql.conf
+  touch data/recovery.signal
+  pg_ctl -D data -w -t 86400 -l server.log start
+
+That recovers to the end of the WAL in wal/. To stop earlier, add a target to data/postgresql.conf before the start,
+such as recovery_target_time = '2025-01-19 14:30:00+00'. server.log tells how far it is; it lets nobody in before the
+end. Connect then with: psql -h $PWD/data -U {superuser} postgres
+{combine}"""
 _COMBINE = """
 This is an incremental backup. Unpack the full one and each incremental one after it, oldest first, into folders of
-their own, each with its backup_manifest, then make one folder of them before the WAL is replayed:
-
-  pg_combinebackup full incremental-1 ... {backup_id} --output=data
+their own, each with its backup_manifest, and make the folder "data" of them (pg_combinebackup full incremental-1 ...
+{backup_id} --output=data) before it is configured and started as above.
+"""
+_UNPACK = """\
+  mkdir -m 700 tablespace-{oid} && ln -s "$PWD/tablespace-{oid}" data/pg_tblspc/{oid}
+  zstd -dc {oid}.tar.zst | tar -xf - -C tablespace-{oid}
+"""
+_PLACE = """\
+  echo "{oid} $PWD/tablespace-{oid}" >> data/tablespace_map
 """
 
 
@@ -57,6 +73,9 @@ def base_readme(backup_id: str, facts: DumpFacts, base: BaseFacts, *, segment: s
         start_lsn=base.start_lsn,
         stop_lsn=base.stop_lsn,
         segment=segment,
+        superuser=base.superuser,
+        unpack="".join(_UNPACK.format(oid=one.oid) for one in base.tablespaces),
+        places="  : > data/tablespace_map\n" + "".join(_PLACE.format(oid=one.oid) for one in base.tablespaces),
         parent=f"\nit holds what changed since {base.parent}" if base.parent else "",
         tablespaces=f" ({names})" if names else " (there is none)",
         combine=_COMBINE.format(backup_id=backup_id) if base.parent else "",
