@@ -11,6 +11,7 @@ from include.backup.archive.members import Compression
 from include.backup.attachments.record import AttachmentsFacts
 from include.backup.base.record import BaseFacts
 from include.backup.errors import ArchiveError, MemberMissingError
+from include.backup.not_carried import NotCarried
 from include.backup.partial import partial_text
 from include.backup.records import from_json, to_json
 
@@ -125,6 +126,8 @@ class DumpFacts:
     role_passwords: bool
     invalid_indexes: tuple[str, ...]
     seconds: float
+    # What no dump brings back, with what to do; written since backups ask for it.
+    not_carried: tuple[NotCarried, ...] = ()
     # For a backup of the kind "tables": those whose rows it holds, as the policy names them.
     tables: tuple[str, ...] = ()
 

@@ -63,6 +63,16 @@ a database that is not empty. It ends with a comparison of every row with what t
 --swap replaces the source itself, as the DAG restore_database does: backed up first, loaded beside, compared, swapped
 by name; the old database stays beside. The role is that of the policy's restore.source_connection.
 """
+RESTORE_PROJECT_EPILOG = """\
+examples:
+  python -m include.backup restore-project pulse_messages latest-proven --connection new_project --dry-run
+  PGPASSWORD=... python -m include.backup restore-project pulse_messages latest-proven \\
+      --host db.abcdefghijklmnopqrst.supabase.co --sslrootcert supabase-ca.pem
+
+The project must be new: Supabase's own schemas, roles and extensions are there and stay as they are. Rows of auth and
+storage are loaded into them; all else is made as it was, as an ordinary role. What cannot be carried over is listed
+with what to do. The copy is quarantined; cron jobs are scheduled when it is released.
+"""
 QUARANTINE_EPILOG = """\
 examples:
   python -m include.backup quarantine show pulse_messages --database pulse_restored
@@ -117,6 +127,7 @@ def make_parser() -> Parser:
     _restore(commands)
     _restore_table(commands)
     _restore_attachments(commands)
+    _restore_project(commands)
     _quarantine(commands)
     _copies(commands)
     _schema(commands)
@@ -317,6 +328,19 @@ def _server(command: Parser) -> None:
     server.add_argument("--maintenance-database", metavar="NAME", help="to connect to first; default: postgres")
     server.add_argument("--sslmode", help="default: verify-full")
     server.add_argument("--sslrootcert", metavar="FILE", help="the certificate authority of the server")
+
+
+def _restore_project(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(
+        commands, "restore-project", "restore a full backup into a hosted Supabase project", RESTORE_PROJECT_EPILOG
+    )
+    _backup(command)
+    _server(command)
+    command.add_argument("--jobs", type=_positive, metavar="N", help="sessions that load; default: the processors")
+    command.add_argument("--work-dir", type=Path, metavar="FOLDER", help="where the archive is fetched to")
+    command.add_argument("--unproven", action="store_true", help="also a backup that nobody has proven")
+    command.add_argument("--dry-run", action="store_true", help="only print what would be done, and what is left out")
+    command.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _quarantine(commands: argparse._SubParsersAction[Parser]) -> None:

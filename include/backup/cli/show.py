@@ -74,6 +74,8 @@ def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: St
     yield f"proof        {standing.value}"
     for proof in proofs:
         yield from _proof_lines(proof)
+    for item in dump.not_carried:
+        yield f"not carried  {item.what} ({item.why}): {item.to_do}"
     yield ""
     yield from _tables(manifest)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -102,6 +102,8 @@ class TableLoader:
     counter: Counter
     # What the archive holds of each member's lines, whatever their order, where somebody wants to know.
     digests: dict[str, MultisetDigest] | None = None
+    # Of the loading sessions, besides those that every load needs.
+    settings: Mapping[str, str] = field(default_factory=dict)
     _sessions: list[psycopg.Connection[dict[str, Any]]] = field(default_factory=list)
     _local: threading.local = field(default_factory=threading.local)
     _given_up: threading.Event = field(default_factory=threading.Event)
@@ -224,7 +226,7 @@ class TableLoader:
         """Open a session, set as pg_restore sets its own and as the dump was written."""
         session = connect(
             self.endpoint,
-            settings=loading_settings(self.manifest),
+            settings={**loading_settings(self.manifest), **self.settings},
             client_encoding=self.manifest.dump.server.encoding,
         )
         self._sessions.append(session)

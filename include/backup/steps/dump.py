@@ -13,6 +13,7 @@ import psycopg
 
 from include.backup.errors import CommandError, SourceLockedError, StagingFullError, TableRewrittenError
 from include.backup.manifest import DumpFacts, Extension, ServerFacts, SnapshotFacts
+from include.backup.not_carried import NotCarried, not_carried
 from include.backup.postgres.commands import pattern, pg_dump_command, pg_dumpall_globals_command
 from include.backup.postgres.lock import source_lock
 from include.backup.postgres.session import connect, effective_settings, query
@@ -143,9 +144,23 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
         invalid_indexes=tuple(row["name"] for row in query(connection, "invalid_indexes")),
         seconds=round(time.monotonic() - started, 3),
         tables=() if selection is None else tuple(map(str, selection.tables)),
+        not_carried=_not_carried(ctx, connection, roles),
     )
     (folder / FACTS_FILE).write_bytes(to_json(facts, format_version=FORMAT_VERSION))
     folder.rename(ctx.staging.dump)
+
+
+def _not_carried(
+    ctx: StepContext, connection: psycopg.Connection[dict[str, Any]], roles: Mapping[str, Any]
+) -> tuple[NotCarried, ...]:
+    found = query(connection, "not_carried")[0]
+    return not_carried(
+        ctx.source,
+        schemas=found["schemas"],
+        roles=roles["roles"],
+        role_passwords=roles["passwords_readable"],
+        subscriptions=found["subscriptions"],
+    )
 
 
 def _selection_options(selection: TableSelection | None) -> tuple[str, ...]:

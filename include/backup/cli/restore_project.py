@@ -1,0 +1,72 @@
+"""restore-project: a full backup into a hosted Supabase project, beside what the provider has made there."""
+
+from __future__ import annotations
+
+import sys
+
+from include.backup.cli.output import columns
+from include.backup.cli.restore import target_connection
+from include.backup.cli.session import Session
+from include.backup.errors import ParameterError
+from include.backup.hosted.plan import ProjectPlan, ProjectRequest, plan_project_restore
+from include.backup.hosted.restore import ProjectReport, restore_project
+from include.backup.inventory import standing_of
+from include.backup.restore.restore import default_jobs
+
+
+def run(session: Session) -> int:
+    """Restore into a project, or print only what would be done."""
+    arguments = session.arguments
+    plan = plan_project_restore(_request(session))
+    session.output.preview(plan.lines())
+    if arguments.dry_run:
+        if session.output.as_json:
+            session.output.result("restore-project", {"dry_run": True, "preview": plan.to_dict()}, ())
+        return 0
+    if not arguments.yes:
+        _confirm(plan)
+    with session.output.progress() as progress:
+        report = restore_project(
+            plan,
+            runner=session.runner,
+            log=session.log,
+            progress=progress,
+            work_root=arguments.work_dir or session.staging_root,
+        )
+    document = {"dry_run": False, "preview": plan.to_dict(), "report": report.to_dict()}
+    session.output.result("restore-project", document, _lines(report))
+    return 0
+
+
+def _request(session: Session) -> ProjectRequest:
+    arguments = session.arguments
+    if not (arguments.connection or arguments.host):
+        raise ParameterError("name the project: --connection, or --host (the direct host db.<ref>.supabase.co)")
+    backup_id = session.backup_id
+    manifest, content = session.catalog.read(backup_id)
+    return ProjectRequest(
+        store=session.store,
+        manifest=manifest,
+        standing=standing_of(content, session.catalog.proofs(backup_id)),
+        endpoint=target_connection(session, session.source.connection),
+        sources=session.source_databases(),
+        unproven=arguments.unproven,
+        jobs=arguments.jobs or default_jobs(),
+    )
+
+
+def _confirm(plan: ProjectPlan) -> None:
+    """Ask for the project's host; raises ParameterError when nobody can be asked, or says something else."""
+    if not sys.stdin.isatty():
+        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
+    host = plan.request.endpoint.host
+    print(f"Type the host ({host}) to go on: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip() != host:
+        raise ParameterError("that is not the host; nothing was changed")
+
+
+def _lines(report: ProjectReport) -> list[str]:
+    lines = [report.line(), report.quarantine.line()]
+    lines += [f"left out    {item.line()}" for item in report.left_out]
+    rows = [[name, f"{seconds:.1f} s"] for name, seconds in report.durations.items()]
+    return [*lines, *columns(("part", "took"), rows)]
