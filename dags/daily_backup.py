@@ -13,7 +13,7 @@ for; after an unpause the last one is.
 `BACKUP_SCRATCH_DIR`.
 
 **Changes** Adds `<prefix>/<backup_id>.tar`, its manifest and a proof to the bucket, and the report of copies below
-`audit/copies/`. Never changes the source.
+`audit/<source>/copies/`. Never changes the source.
 
 **Run again** Clear the task that failed, with what is downstream: it finds what was done. A failed `upload` goes on
 with the dump in staging, for `keep_failed_hours` after the failure. A run that already stored its backup only

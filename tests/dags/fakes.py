@@ -139,7 +139,7 @@ class FakeSteps:
             raise failure
         check = DailyCheck(state=self.supabase, text="said by the test")
         report = CopiesReport(source=ctx.source.name, at=datetime(2025, 1, 19, tzinfo=UTC), copies=(), supabase=check)
-        return CopiesStepReport(report=report, url="s3://pulse-backups/audit/copies/x.json")
+        return CopiesStepReport(report=report, url="s3://pulse-backups/audit/x/copies/x.json")
 
     def _fake(self, step: str) -> Any:
         def run(ctx: StepContext, **arguments: Any) -> Any:

@@ -144,4 +144,4 @@ def test_a_source_that_is_not_on_supabase_has_no_copy_there_and_is_nobodys_alarm
 def test_a_stored_report_reads_back_as_it_was() -> None:
     found = report()
     assert read_report(found.to_json(), name="x") == found
-    assert shown_path("shop", NOW) == "audit/copies/shop/20260610T120000Z.json"
+    assert shown_path("shop", NOW) == "audit/shop/copies/20260610T120000Z.json"

@@ -131,7 +131,7 @@ def make_report(*, source: str, at: datetime, production: str, store: StoreFacts
 
 def shown_path(source: str, moment: datetime) -> str:
     """Return the key of a report: one for each run, so that none is ever overwritten."""
-    return f"audit/copies/{source}/{moment:%Y%m%dT%H%M%SZ}.json"
+    return f"audit/{source}/copies/{moment:%Y%m%dT%H%M%SZ}.json"
 
 
 def _production(storage: str, store: StoreFacts) -> Copy:
