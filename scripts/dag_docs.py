@@ -57,7 +57,11 @@ def _task(task: Any) -> str:
 
 
 def _schedule(dag: Any) -> str:
-    return "triggered" if dag.schedule is None else f"`{dag.timetable.expression}`"
+    if dag.schedule is None:
+        return "triggered"
+    # A DAG that assets wake too has the timetable of its clock inside.
+    clock = getattr(dag.timetable, "timetable", None)
+    return f"`{dag.timetable.expression}`" if clock is None else f"`{clock.expression}`, and with each new backup"
 
 
 def _anchor(dag_id: str) -> str:

@@ -492,5 +492,11 @@ class HealthError(BackupError):
     """Raised when alerts were found and nobody could be told of them."""
 
 
+class VerifierBrokenError(RetryWorthlessError):
+    """Raised when the verifier passed a copy that was damaged on purpose: no proof of it can be relied on."""
+
+    exit_code = 4
+
+
 class RunRefusedError(RetryWorthlessError):
     """Raised when a run is a backfill, or an old run that was cleared and has no backup to look at."""

@@ -31,6 +31,7 @@ OTHER_DAG_IDS = {
     "backup_health",
     "pulse_messages.backup_hold",
     "pulse_messages.restore_table",
+    "pulse_messages.backup_verification",
     "pulse_messages.weekly_backup",
 }
 ALL_DAG_IDS = DAG_IDS | OTHER_DAG_IDS

@@ -33,6 +33,7 @@ class EventKind(StrEnum):
     HOLD = "hold"
     DRILL = "drill"
     AUDIT = "audit"
+    CONTROL = "control"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

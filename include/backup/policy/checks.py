@@ -15,6 +15,7 @@ from include.backup.policy.archives import cold_problems, copy_problems, yearly_
 from include.backup.policy.base_backup import base_backup_problems
 from include.backup.policy.incremental import incremental_problems
 from include.backup.policy.schema_backup import schema_backup_problems
+from include.backup.policy.verification import verification_problems
 from include.backup.retention import STRATEGY_MINIMUM, Retention
 from include.backup.yaml_document import Document, KeyPath, Problem, line_of
 
@@ -24,6 +25,7 @@ RESERVED_PREFIXES = (
     "evidence/",
     "holds/",
     "in_use/",
+    "control/",
     "audit/",
     "incremental/",
     "schema/",
@@ -85,6 +87,10 @@ def source_problems(draft: Draft) -> list[Problem]:
     found += [
         draft.problem(("schema_backup", key), text)
         for key, text in schema_backup_problems(draft.data.get("schema_backup"))
+    ]
+    found += [
+        draft.problem(("verification", key), text)
+        for key, text in verification_problems(draft.data.get("verification"))
     ]
     for name, tier in draft.data["tiers"].items():
         for check in _TIER_CHECKS:

@@ -35,6 +35,7 @@ from include.backup.policy.restore import restore_policy
 from include.backup.policy.schedule import Schedule
 from include.backup.policy.schema_backup import schema_backup_policy
 from include.backup.policy.supabase import supabase_policy
+from include.backup.policy.verification import verification_policy
 from include.backup.retention import Thinning
 from include.backup.schema import check
 from include.backup.yaml_document import Document, Problem, describe, read_document
@@ -157,6 +158,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         schema_backup=schema_backup_policy(data.get("schema_backup"), source=name),
         base_backup=base_backup_policy(data.get("base_backup"), keep=parse_keep),
         supabase=supabase_policy(data.get("supabase")),
+        verification=verification_policy(data.get("verification")),
     )
 
 

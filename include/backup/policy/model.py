@@ -18,6 +18,7 @@ from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
 from include.backup.policy.schema_backup import SchemaBackupPolicy
 from include.backup.policy.supabase import SupabasePolicy
+from include.backup.policy.verification import VerificationPolicy
 from include.backup.retention import Retention, Thinning
 
 
@@ -115,6 +116,7 @@ class SourcePolicy:
     supabase: SupabasePolicy | None = None
     incremental: IncrementalPolicy | None = None
     health: HealthPolicy | None = None
+    verification: VerificationPolicy | None = None
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""
