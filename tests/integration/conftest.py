@@ -43,6 +43,7 @@ SOURCES = (
         extra_sql=REFERRED,
     ),
     SmallSource(name="cleared"),
+    SmallSource(name="woken"),
     SmallSource(name="restore_yes"),
     SmallSource(name="restore_no"),
     SmallSource(name="restore_back"),
