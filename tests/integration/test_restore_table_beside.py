@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from include.backup.connection_spec import Secret
 from include.backup.errors import RestoreDiffersError, RestoreRefusedError
+from include.backup.restore.target import Target
 from include.backup.table_restore.preview import Mode
 from tests.support.proof_source import Site
 from tests.support.proofs import BackUp, StoredBackup
@@ -149,6 +152,24 @@ def test_only_the_tables_own_part_of_the_archive_is_read(copy: Copy, monkeypatch
         copy.restore("chat.messages", mode=mode)
         assert share + toc <= fetched <= 1.1 * share + toc + 100_000
         assert fetched < copy.backup.manifest.archive.size
+
+
+@pytest.mark.parametrize("rights", ["CREATEROLE", "NOCREATEROLE", "CREATEROLE WITHOUT GRANT"])
+def test_a_role_that_is_no_superuser_makes_them_too(copy: Copy, rights: str) -> None:
+    """As on a hosted server: with a role for the archive's code if one may be made, else with a warning."""
+    grant = "" if "WITHOUT" in rights else " WITH GRANT OPTION"
+    copy.run(f"CREATE ROLE helper LOGIN {rights.split()[0]} PASSWORD 'helper'")
+    copy.run(f"GRANT CREATE ON DATABASE {copy.name} TO helper; GRANT USAGE ON SCHEMA chat TO helper{grant}")
+    try:
+        connection = replace(copy.connection, user="helper", password=Secret("helper"))
+        target = Target(connection, database=copy.name)
+        preview, report = copy.restore("chat.messages", "chat.users", mode=Mode.BESIDE, target=target)
+        assert report.owner == "helper"
+        assert any("may make no role" in text for text in preview.warnings) is (rights == "NOCREATEROLE")
+        assert copy.rows(f"SELECT count(*) FROM {report.schema}.messages") == [(400,)]
+        assert copy.rows(ROLES) == []
+    finally:
+        copy.run("DROP OWNED BY helper CASCADE; DROP ROLE helper")
 
 
 @pytest.fixture(scope="module")

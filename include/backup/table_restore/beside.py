@@ -86,7 +86,7 @@ class Beside:
     @contextmanager
     def _worker(self, admin: Session) -> Iterator[DatabaseConnection]:
         """Give a role that owns the new, empty schema; take both away when the restore does not get to the end."""
-        own = self.facts.may_create_role
+        own = self._may_part(admin)
         worker = self._new_role(admin) if own else self.target.endpoint
         made = False
         try:
@@ -98,6 +98,19 @@ class Beside:
         except BaseException:
             self._remove(admin, worker.user if own else None, schema=made)
             raise
+
+    def _may_part(self, admin: Session) -> bool:
+        """Say whether a role of its own can be made for the archive's code, and can be let in to what that names."""
+        if self.facts.is_superuser or not self.facts.may_create_role:
+            return self.facts.is_superuser
+        for name in self._schemas_in_use(admin):
+            row = admin.execute(
+                "SELECT pg_catalog.has_schema_privilege(%s, 'USAGE WITH GRANT OPTION') AS may", (name,)
+            ).fetchone()
+            if row is None or not row["may"]:
+                log.warning("%s may let nobody into the schema %s: the backup's code runs as it", self.facts.role, name)
+                return False
+        return True
 
     def _new_role(self, admin: Session) -> DatabaseConnection:
         name, password = f"{ROLE_PREFIX}{secrets.token_hex(4)}", secrets.token_urlsafe(24)
@@ -219,7 +232,7 @@ class Beside:
 
     def _hand_over(self, admin: Session, role: str) -> str:
         """Give the schema to who owned the table, if that is an ordinary role here; else its maker keeps it, locked."""
-        if not self.facts.may_create_role:
+        if role == self.facts.role:
             return role
         owner = self._owner(admin)
         own = sql.Identifier(role)
