@@ -70,7 +70,13 @@ def tables(airflow_stack: AirflowStack) -> AirflowRun:
 
 
 @pytest.fixture(scope="module")
-def history(airflow_stack: AirflowStack, tables: AirflowRun) -> History:
+def shipped(airflow_stack: AirflowStack) -> list[AirflowRun]:
+    """The same two DAGs of the shipped policy and settings, as the demo runs them."""
+    return [airflow_stack.run(f"pulse_messages.{name}") for name in ("schema_backup", "critical_tables_backup")]
+
+
+@pytest.fixture(scope="module")
+def history(airflow_stack: AirflowStack, tables: AirflowRun, shipped: list[AirflowRun]) -> History:
     found = History(lab=airflow_stack)
     guard = airflow_stack.run(f"{SOURCE}.pre_deployment_backup", RELEASE)
     assert guard.wait() == "success", guard.story()
@@ -145,6 +151,17 @@ def test_no_secret_is_in_the_repository_a_log_or_slack(history: History) -> None
     assert not [text[:200] for text in places if "CANARY" in text]
     assert not any(b"CANARY" in path.read_bytes() for path in layout.staging.rglob("*.sql"))
     assert history.lab.secrets_in(everything) == []
+
+
+def test_the_shipped_policy_and_settings_do_without_anything_else(
+    history: History, shipped: list[AirflowRun], airflow_stack: AirflowStack
+) -> None:
+    for run in shipped:
+        assert run.wait() == "success", run.story()
+    remote = airflow_stack.stack.layout.schema_remote
+    assert "CREATE TABLE public.messages (" in git(remote, "show", "main:pulse_messages/schema.sql")
+    (proof,) = airflow_stack.proofs_of(shipped[1].backup_id_of(kind="tables"))
+    assert (proof["result"], len(proof["tables"])) == ("passed", 4), proof["differences"]
 
 
 def test_the_critical_tables_are_proven_and_lie_where_the_policy_says(
