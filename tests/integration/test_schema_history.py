@@ -218,6 +218,17 @@ def test_a_hand_edited_file_is_written_again(lab: Lab) -> None:
     assert len(lab.subjects()) == 3
 
 
+def test_another_worker_finds_a_commit_and_goes_on_from_it(lab: Lab, tmp_path: Path) -> None:
+    """Staging is shared in production; where it is not, or was lost, the remote has all that counts."""
+    done = lab.back_up()
+    elsewhere = lab.history(staging_root=tmp_path / "elsewhere")
+    found = elsewhere.committed(done.head)
+    assert {item.name for item in found.objects} == set(done.changes.added)
+    assert found.files["schema.sql"].decode() == lab.text()
+    assert elsewhere.back_up().commit is None
+    assert len(lab.subjects()) == 1
+
+
 def test_what_others_have_in_the_repository_stays(lab: Lab) -> None:
     lab.back_up()
     lab.colleague("README.md", "mine\n")

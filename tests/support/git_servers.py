@@ -114,12 +114,20 @@ async def _run_git(process: Any, commands: list[str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-    code = await child.wait()
-    # Both wait until all that the child has written is on its way.
-    await process.stdout.drain()
-    await process.stderr.drain()
-    process.exit(code)
+    # By hand: a redirection may still hold the last words when the exit code is already on its way.
+    listening = asyncio.ensure_future(_pump(process.stdin, child.stdin))
+    await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
+    listening.cancel()
+    process.exit(await child.wait())
+
+
+async def _pump(source: Any, target: Any) -> None:
+    try:
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        return  # git has heard enough
 
 
 @contextmanager

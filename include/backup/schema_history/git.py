@@ -23,18 +23,18 @@ from include.backup.schema_history.remote import GitRemote
 
 # No hook, no program that a configuration names, and no guessing who commits.
 _CONFIGURATION = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.attributesFile=/dev/null",
-    "credential.helper=",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "user.useConfigOnly=true",
-    "protocol.version=2",
-    "core.fsync=all",
-    "advice.pushUpdateRejected=false",
-    "advice.pushFetchFirst=false",
-    "advice.pushNonFFCurrent=false",
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("credential.helper", ""),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("user.useConfigOnly", "true"),
+    ("protocol.version", "2"),
+    ("core.fsync", "all"),
+    ("advice.pushUpdateRejected", "false"),
+    ("advice.pushFetchFirst", "false"),
+    ("advice.pushNonFFCurrent", "false"),
 )
 _SAID_BY_REMOTE = re.compile(r"^remote: ?(?P<text>.*\S)\s*$", re.MULTILINE)
 SHOWN = 6
@@ -82,11 +82,18 @@ class Git:
             raise named_error(str(error), remote) from None
 
     def _command(self, words: tuple[str, ...], more: Mapping[str, str]) -> Command:
-        configuration = (word for item in _CONFIGURATION for word in ("-c", item))
         return Command(
-            argv=("git", f"--git-dir={self.folder}", *configuration, *words),
-            environment={**self.environment, **more},
+            argv=("git", f"--git-dir={self.folder}", *words),
+            environment={**self.environment, **_configuration(), **more},
         )
+
+
+def _configuration() -> dict[str, str]:
+    """Return what git is set to, by its environment: no file holds it, and a log of commands stays readable."""
+    found = {"GIT_CONFIG_COUNT": str(len(_CONFIGURATION))}
+    for number, (name, value) in enumerate(_CONFIGURATION):
+        found |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return found
 
 
 _CAUSES: tuple[tuple[re.Pattern[str], type[GitError], str], ...] = (
