@@ -44,7 +44,7 @@ CONFIGURATION_FILE = "source_configuration.txt"
 PARENT_FOLDER = "parent"
 FORMAT_VERSION = 1
 HASH_BYTES = 1 << 20
-SUMMARIES_MISSING = ("WAL summaries are required", "WAL summarization is not progressing", "manifest")
+SUMMARIES_MISSING = ("WAL summaries are required", "WAL summarization", "manifest")
 # Their values may hold a password, or a command with one.
 SECRET_SETTINGS = frozenset(
     {"primary_conninfo", "ssl_passphrase_command", "archive_command", "restore_command", "archive_cleanup_command"}
