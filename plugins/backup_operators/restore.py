@@ -92,8 +92,8 @@ def restore_context(context: Context, source: str, *, runner: Runner) -> Restore
 
 def wish_of(context: Context) -> Any:
     """Return what the form's fields ask for."""
-    from include.backup.restore.destination import Where
     from include.backup.restore.prepare import Wish
+    from include.backup.restore.words import Where
 
     given = context["params"]
     flags: Sequence[str] = ("replace", "end_sessions", "give_up_slots", "unproven", "with_roles", "dry_run", "in_place")

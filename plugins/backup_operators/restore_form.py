@@ -5,8 +5,7 @@ from __future__ import annotations
 from airflow.sdk import Param
 
 from include.backup.policy import RestorePolicy
-from include.backup.restore.choice import Choosing
-from include.backup.restore.destination import Where
+from include.backup.restore.words import Choosing, Where
 
 WHICH, WHERE, SURE = "Which backup", "Where to", "Are you sure"
 # ``$`` also matches before a last newline, hence what follows it.

@@ -135,7 +135,7 @@ def ask_for_tables(source: SourcePolicy) -> Any:
 
 def tables_wish(context: Context) -> Any:
     """Return what the form's fields ask for."""
-    from include.backup.restore.destination import Where
+    from include.backup.restore.words import Where
     from include.backup.table_restore.preview import Mode
     from include.backup.table_restore.steps import TablesWish
 

@@ -28,7 +28,7 @@ from backup_operators.restore_tables import (
 from backup_operators.restore_tasks import ResolveBackupOperator, ThawSensor
 from backup_operators.tell import TellOperator
 from include.backup.policy import RestorePolicy, SourcePolicy
-from include.backup.restore.destination import Where
+from include.backup.restore.words import Where
 
 WHAT = "Which tables"
 MODES = ("beside", "replace", "missing")

@@ -36,7 +36,8 @@ class ResolveBackupOperator(RestoreBaseOperator):
     """
 
     def work(self, context: Context) -> dict[str, Any]:
-        from include.backup.restore.choice import Choice, Choosing, choose, parse_time
+        from include.backup.restore.choice import Choice, choose, parse_time
+        from include.backup.restore.words import Choosing
 
         given = context["params"]
         choice = Choice(

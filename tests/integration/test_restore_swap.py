@@ -26,13 +26,13 @@ from include.backup.errors import (
 from include.backup.evidence.check import check_ledger
 from include.backup.policy import RestoreServer
 from include.backup.restore import swap as swapping
-from include.backup.restore.choice import Choice, Choosing, choose, parse_time
-from include.backup.restore.destination import Where
+from include.backup.restore.choice import Choice, choose, parse_time
 from include.backup.restore.kept import drop_kept, kept_databases
 from include.backup.restore.order import Strategy
 from include.backup.restore.properties import read_properties
 from include.backup.restore.swap import undo_swap
 from include.backup.restore.target_lock import target_lock
+from include.backup.restore.words import Choosing, Where
 from include.backup.restore.work import (
     back_up_target,
     check_afterwards,

@@ -10,7 +10,7 @@ import pytest
 
 from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.records import from_json
-from include.backup.restore.choice import Choice, Choosing
+from include.backup.restore.choice import Choice
 from include.backup.restore.history import by_rows
 from include.backup.restore.order import (
     FORMAT_VERSION,
@@ -22,6 +22,7 @@ from include.backup.restore.order import (
     read_order,
 )
 from include.backup.restore.survey import RowCount, TableChange, change_lines, table_changes
+from include.backup.restore.words import Choosing
 from tests.support.builders import make_manifest, make_proof
 from tests.support.memory_store import MemoryStore
 

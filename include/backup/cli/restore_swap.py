@@ -11,12 +11,12 @@ from include.backup.cli.output import columns
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.destination import Where
 from include.backup.restore.order import RestoreOrder, keep_order
 from include.backup.restore.prepare import Wish, prepare
 from include.backup.restore.restore import default_jobs
 from include.backup.restore.survey import change_lines
 from include.backup.restore.undo import Undo, find_undo, undo
+from include.backup.restore.words import Where
 from include.backup.restore.work import back_up_target, check_afterwards, compare, keep_old, load, swap_in
 from include.backup.steps.context import utc_now
 

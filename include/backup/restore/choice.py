@@ -6,26 +6,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 
 from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
 from include.backup.errors import AmbiguousChoiceError, BackupError, BackupMissingError, ParameterError
 from include.backup.inventory import CONCURRENCY, LATEST, LATEST_PROVEN, Standing, find_backup, read_standing
 from include.backup.manifest import Manifest
+from include.backup.restore.words import Choosing
 from include.backup.steps.context import GIT_SHA_PATTERN, RELEASE_PATTERN
 
 RELEASE_TIER = "pre_deployment"
 BEFORE_WORD, RELEASE_WORD = "before:", "release:"
-
-
-class Choosing(StrEnum):
-    """The ways to choose a backup, as the form shows them."""
-
-    LATEST_PROVEN = "latest proven"
-    BEFORE = "latest before"
-    RELEASE = "release"
-    ID = "id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.policy import Policy, RestorePolicy, SourcePolicy
 from include.backup.restore.target import check_database_name
+from include.backup.restore.words import Where
 
 APPLICATION = "pulse_restore"
 SOURCE_SERVER = "source"
 Connections = Callable[[str], DatabaseConnection]
-
-
-class Where(StrEnum):
-    """The kinds of targets, as the form shows them."""
-
-    SCRATCH = "scratch database"
-    NAMED = "named database"
-    PRODUCTION = "production"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from include.backup.manifest import Manifest, fingerprint
 from include.backup.postgres.session import connect
 from include.backup.proof.record import Proof
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.destination import Destination, Where, find_destination
+from include.backup.restore.destination import Destination, find_destination
 from include.backup.restore.erasure import erased_since
 from include.backup.restore.history import history_estimate
 from include.backup.restore.in_place import missing_from, own_schemas
@@ -28,6 +28,7 @@ from include.backup.restore.survey import (
 )
 from include.backup.restore.target import Target, shown
 from include.backup.restore.target_lock import MEETING_PLACE, target_lock
+from include.backup.restore.words import Where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,12 @@ from include.backup.manifest import fingerprint
 from include.backup.postgres.session import connect
 from include.backup.proof.checks import run_checks
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.destination import Destination, Where, allowed_destination, find_destination
+from include.backup.restore.destination import Destination, allowed_destination, find_destination
 from include.backup.restore.order import PREFIX
 from include.backup.restore.progress import Progress
 from include.backup.restore.safety import take_safety_backup
 from include.backup.restore.target import Target, shown
+from include.backup.restore.words import Where
 from include.backup.table_restore.changes import listed, logged
 from include.backup.table_restore.names import parse_table_name
 from include.backup.table_restore.order import TablesOrder, keep_tables_order, read_tables_order
