@@ -1,0 +1,98 @@
+"""A process of its own that archives and proves the files of a bucket, and says how much memory it took.
+
+Arguments: endpoint, certificate authority, bucket of files, bucket of archives. The keys are in the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+
+from include.backup.attachments import tar_upload
+from include.backup.attachments.bucket import FileBucket
+from include.backup.attachments.collect import Collector, listed_files
+from include.backup.attachments.prove import prove_attachments
+from include.backup.attachments.record import AttachmentsFacts
+from include.backup.attachments.tar_upload import TarTarget, TarUpload
+from include.backup.catalog import Catalog
+from include.backup.connection_spec import Secret
+from include.backup.connections import StoreConnection
+from include.backup.steps.context import utc_now
+from include.backup.store import Encryption, ObjectStore
+from tests.support.builders import make_archive, make_manifest
+
+KEY = "monthly/x.tar"
+PART_BYTES = 16 << 20
+
+
+def main() -> None:
+    """Archive, prove, and print what it took."""
+    endpoint, ca, files, bucket = sys.argv[1:]
+    connection = StoreConnection(
+        region="us-east-1",
+        endpoint_url=endpoint,
+        access_key=os.environ["CHILD_ACCESS_KEY"],
+        secret_key=Secret(os.environ["CHILD_SECRET_KEY"]),
+        ca_bundle=ca,
+    )
+    # This store answers with an error when there is no unfinished upload to list.
+    tar_upload.abort_unfinished = lambda *_, **__: 0
+    started = time.monotonic()
+    store = ObjectStore.connect(connection, bucket=bucket)
+    buckets = {files: FileBucket.connect(connection, bucket=files, concurrency=8)}
+    listed, _ = listed_files(buckets, ())
+    target = TarTarget(
+        key=KEY,
+        part_size=PART_BYTES,
+        concurrency=4,
+        encryption=Encryption(algorithm=None),
+        storage_class="STANDARD",
+        tags={},
+        modified_at=0,
+    )
+    with TarUpload(store, target, progress=lambda _: None) as tar:
+        collected = Collector(buckets, tar, known={}, log=logging.getLogger("child")).run(listed)
+        stored = tar.seal()
+        tar.complete()
+    facts = AttachmentsFacts(
+        recovery_point="x",
+        buckets=(files,),
+        other_buckets=(),
+        based_on=None,
+        reconciled_with=None,
+        files=tuple(collected.files),
+        missing=(),
+        extra=(),
+        changed=(),
+        troubled=tuple(collected.troubled),
+    )
+    archive = make_archive(key=KEY, size=stored.size, part_size=PART_BYTES, checksum=stored.checksum)
+    manifest = make_manifest(archive=archive, members=tuple(collected.members), attachments=facts)
+    content = manifest.to_json()
+    archived = time.monotonic()
+    catalog = Catalog(store, source="pulse_messages", prefixes=["monthly/"])
+    proof = prove_attachments(store, catalog, manifest, content, clock=utc_now)
+    print(
+        json.dumps(
+            {
+                "files": len(collected.files),
+                "bytes": facts.bytes,
+                "archive_bytes": stored.size,
+                "manifest_bytes": len(content),
+                "troubled": [str(note) for note in collected.troubled],
+                "result": proof.result.value,
+                "differences": [str(difference) for difference in proof.differences[:5]],
+                "archive_seconds": round(archived - started, 1),
+                "proof_seconds": round(time.monotonic() - archived, 1),
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
