@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.backup.backup_id import parse_backup_id
+from include.backup.base.stored import base_prefix, clusters
 from include.backup.catalog import Catalog
 from include.backup.cli.output import Output
 from include.backup.connection_spec import ConnectionSpec, Secret
@@ -74,7 +76,9 @@ class Session:
 
     @cached_property
     def catalog(self) -> Catalog:
-        return open_catalog(self.source, self.store, also=(SAFETY_PREFIX,))
+        named = parse_backup_id(str(getattr(self.arguments, "backup", "")), strict=False)
+        bases = clusters(self.store) if named is not None and named.kind == "base" else ()
+        return open_catalog(self.source, self.store, also=(SAFETY_PREFIX, *(base_prefix(name) for name in bases)))
 
     @cached_property
     def backup_id(self) -> str:
