@@ -51,7 +51,8 @@ def test_a_proven_backup_makes_three_copies_and_the_record_is_stored_once(
     assert (found.report.counted, found.report.kinds) == (3, 3)
     assert found.report.off_site == 0  # the embedded store is on this machine, and the report does not pretend
     assert ctx.backup_id in found.report.copies[2].proof
-    assert "NOT met" in found.note()
+    assert "NOT met" in found.line()
+    assert found.note() == ""  # nothing is wrong that a person could put right today
     stored = other.store.get(shown_path("copied", other.run.run_after))
     assert read_report(stored, name="x") == found.report
     stack.supabase.change(backups=[])

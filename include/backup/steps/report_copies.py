@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from include.backup.copies.look import look_at_copies
-from include.backup.copies.report import HEADER, CopiesReport, shown_path
+from include.backup.copies.report import HEADER, CopiesReport, Place, shown_path
 from include.backup.errors import ObjectExistsError
 from include.backup.steps.context import StepContext
 from include.backup.supabase.project import SupabaseProject
@@ -26,10 +26,11 @@ class CopiesStepReport:
         return {"url": self.url, **self.report.to_document(), "note": self.note()}
 
     def note(self) -> str:
-        """Return what people must hear, or nothing."""
+        """Return what people must hear, or nothing. That a rule is not met by design would only be noise every day."""
         check = self.report.supabase
         said = [f"Supabase's own daily backup: {check.state.value}, {check.text}"] if check.needs_a_person else []
-        return "; ".join([*said, *([] if self.report.met else [self.report.line()])])
+        said += [copy.problem for copy in self.report.copies if copy.place is Place.STORE and copy.problem]
+        return "; ".join(said)
 
     def line(self) -> str:
         """Return one line of evidence."""
