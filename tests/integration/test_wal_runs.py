@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -210,6 +211,25 @@ def test_what_a_dead_run_left_is_removed_after_its_time_and_a_living_ones_is_not
     plan.run(source.context(clock=lambda: later))
     assert not dead.staging.exists()
     assert living.staging.exists()
+
+
+def test_a_source_that_crashes_after_a_run_has_lost_nothing_that_it_needs(source: WalSource) -> None:
+    """Where the slot was before the crash may be forgotten: it goes back, and what is stored is stored again."""
+    whole.run(source.context())
+    base = source.base_backup(f"{source.source.name}-crash")
+    source.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1 FROM events")
+    whole.run(source.context())
+    pid = source.server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGQUIT)
+    assert eventually(lambda: not source.server.is_running(), 60)
+    source.server.start()
+    source.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1 FROM events")
+    acknowledged = rows_of(source, source.server)
+    assert whole.run(source.context()).broken == ()
+    source.fetch(base)
+    with source.recovered(base) as copy:
+        assert rows_of(source, copy) == acknowledged
 
 
 # --- what is refused ---------------------------------------------------------------------------------
