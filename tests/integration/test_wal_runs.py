@@ -27,6 +27,7 @@ from include.backup.postgres.lock import source_lock
 from include.backup.postgres.session import connect
 from include.backup.wal import advancing, plan, receive, reporting, storing
 from include.backup.wal import run as whole
+from include.backup.wal.lock import bounded
 from include.backup.wal.lsn import format_lsn, parse_lsn
 from include.backup.wal.record import RunRecord, State, newest_record
 from include.backup.wal.segment_file import check_segment
@@ -244,33 +245,41 @@ def test_a_role_without_replication_is_told_what_to_do(source: WalSource) -> Non
         source.execute("ALTER ROLE pulse_backup REPLICATION")
 
 
-def test_a_source_that_stops_sending_ends_the_run_in_time_and_loses_nothing(source: WalSource) -> None:
+def hurried(source: WalSource) -> WalSource:
+    """Return the source with 3 s for receiving."""
     assert source.source.incremental is not None
     limits = replace(source.source.incremental.timeouts, receive=timedelta(seconds=3))
-    policy = replace(source.source, incremental=replace(source.source.incremental, timeouts=limits))
+    return replace(
+        source, source=replace(source.source, incremental=replace(source.source.incremental, timeouts=limits))
+    )
+
+
+def test_a_source_that_sends_too_slowly_ends_the_run_in_time_and_loses_nothing(source: WalSource) -> None:
     whole.run(source.context())
     before = restart_lsn(source)
     with TcpProxy("127.0.0.1", source.port) as proxy:
-        hurried = replace(source, source=policy)
-        ctx = hurried.context(database=replace(source.database, port=proxy.port))
+        ctx = hurried(source).context(database=replace(source.database, port=proxy.port))
         plan.run(ctx)
-        slot = policy.incremental.run_slot  # type: ignore[union-attr]
-
-        def stop() -> None:
-            query = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'"
-            if eventually(lambda: source.one(query) == 1, 60):
-                proxy.fault = Fault(blackhole=True)
-
-        thread = threading.Thread(target=stop)
-        thread.start()
-        started = time.monotonic()
+        proxy.fault = Fault(delay_seconds=0.2)
         with pytest.raises(WalTimeoutError, match=r"did not send its log up to .* within 3 s; nothing is lost"):
             receive.run(ctx)
-        assert time.monotonic() - started < 60
-        thread.join()
     assert restart_lsn(source) == before
     whole.run(source.context())
     assert restart_lsn(source) > before
+
+
+def test_a_source_that_answers_no_more_ends_the_run_in_time(source: WalSource) -> None:
+    whole.run(source.context())
+    with TcpProxy("127.0.0.1", source.port) as proxy:
+        ctx = hurried(source).context(database=replace(source.database, port=proxy.port))
+        plan.run(ctx)
+        started = time.monotonic()
+        session = connect(ctx.database)
+        proxy.fault = Fault(blackhole=True)
+        with pytest.raises(WalTimeoutError, match="did not answer within 2 s"), bounded(session, seconds=2):
+            session.execute("SELECT 1")
+        session.close()
+        assert time.monotonic() - started < 60
 
 
 def test_other_content_under_a_segments_name_is_never_overwritten(source: WalSource) -> None:

@@ -22,7 +22,7 @@ from include.backup.staging import full_disk_named
 from include.backup.wal.chain import Chain, Reach, spans_of
 from include.backup.wal.context import WalContext
 from include.backup.wal.history import History, parse_history
-from include.backup.wal.lock import wal_lock
+from include.backup.wal.lock import bounded, wal_lock
 from include.backup.wal.lsn import format_lsn
 from include.backup.wal.mark import RunMark, mark_run
 from include.backup.wal.plan import WalPlan, read_plan
@@ -32,6 +32,8 @@ from include.backup.wal.slots import copy_to_run, drop_slot, read_slot
 
 RECEIVE_FILE, MARK_FILE, FOLDER = "receive.json", "mark.json", "wal"
 FORMAT_VERSION = 1
+# Beside the time that the receiver has, for the queries before and after it.
+ANSWER_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,13 @@ def run(ctx: WalContext) -> Received:
     Raises WalTimeoutError, WalBrokenError for WAL that the source no longer has, and WalDiffersError.
     """
     started = time.monotonic()
-    with ctx.staging.locked(), connect(ctx.database) as connection, wal_lock(connection, ctx.source.name):
+    limit = ANSWER_FACTOR * ctx.policy.timeouts.receive.total_seconds()
+    with (
+        ctx.staging.locked(),
+        connect(ctx.database) as connection,
+        bounded(connection, seconds=limit),
+        wal_lock(connection, ctx.source.name),
+    ):
         plan = read_plan(ctx)
         folder = _new_folder(ctx)
         hold = read_slot(connection, ctx.policy.hold_slot)
