@@ -38,6 +38,7 @@ SOURCES = (
     SmallSource(name="orders"),
     SmallSource(
         name="history",
+        retries=1,  # of a worker that a busy machine has lost; what is wrong with a remote is not tried again
         critical_tables=("public.customers", "public.orders"),
         schema_in_git=True,
         extra_sql=REFERRED,
