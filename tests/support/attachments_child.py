@@ -11,6 +11,10 @@ import os
 import resource
 import sys
 import time
+from typing import Any
+
+import boto3
+from botocore.config import Config
 
 from include.backup.attachments import tar_upload
 from include.backup.attachments.bucket import FileBucket
@@ -29,6 +33,14 @@ KEY = "monthly/x.tar"
 PART_BYTES = 16 << 20
 
 
+def patient_store(connection: StoreConnection, bucket: str) -> ObjectStore:
+    """Return the bucket with a client that waits while this store writes 2 GiB into one file at the end."""
+    session = boto3.Session(connection.access_key, str(connection.secret_key), region_name=connection.region)
+    config = Config(s3={"addressing_style": "path"}, read_timeout=600, retries={"total_max_attempts": 1})
+    common: Any = {"endpoint_url": connection.endpoint_url, "verify": connection.ca_bundle, "config": config}
+    return ObjectStore(s3=session.client("s3", **common), kms=session.client("kms", **common), bucket=bucket)
+
+
 def main() -> None:
     """Archive, prove, and print what it took."""
     endpoint, ca, files, bucket = sys.argv[1:]
@@ -42,7 +54,7 @@ def main() -> None:
     # This store answers with an error when there is no unfinished upload to list.
     tar_upload.abort_unfinished = lambda *_, **__: 0
     started = time.monotonic()
-    store = ObjectStore.connect(connection, bucket=bucket)
+    store = patient_store(connection, bucket)
     buckets = {files: FileBucket.connect(connection, bucket=files, concurrency=8)}
     listed, _ = listed_files(buckets, ())
     target = TarTarget(
