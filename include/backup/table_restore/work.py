@@ -44,8 +44,8 @@ class TablesReport:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
+        """Return plain JSON: lists, since a tuple comes out of an XCom as something else."""
+        return {**asdict(self), "merged": [asdict(item) for item in self.merged]}
 
     def line(self) -> str:
         """Return one line of evidence."""
