@@ -75,6 +75,10 @@ OTHERS: Sequence[OtherDag] = (
         # A recovered server would outlive the demo.
         conf=lambda backup_id: {"target_kind": "latest", "preview_only": True},
     ),
+    OtherDag(
+        dag_id=f"{SOURCE}.backup_verification",
+        shows="old backups proven again, and the verifier itself put to the test",
+    ),
     OtherDag(dag_id="backup_cleanup", shows="what would be deleted, and why the rest is kept"),
     OtherDag(dag_id="backup_health", shows="alerts: what is not as the policy says, paused DAGs of this demo included"),
 )

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, A
 from backup_operators import step as step_module
 from backup_operators.archives import ARCHIVE_STEPS
 from backup_operators.chain import backups_of
+from backup_operators.copies import ReportCopiesOperator
 from backup_operators.hook import BackupHook
 from backup_operators.notify import NotifyOperator
 from backup_operators.operators import CHAIN, DumpOperator, UploadOperator, VerifyOperator
@@ -277,5 +278,6 @@ def test_the_first_thing_a_task_does_is_to_tie_itself_to_its_worker(
 def test_every_step_of_the_core_has_its_operator() -> None:
     folder = ROOT / "include" / "backup" / "steps"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "context"}
-    assert {operator.step for operator in (*CHAIN, *ARCHIVE_STEPS)} == modules
-    assert all(issubclass(operator, BackupStepOperator) for operator in (*CHAIN, *ARCHIVE_STEPS))
+    operators = (*CHAIN, *ARCHIVE_STEPS, ReportCopiesOperator)
+    assert {operator.step for operator in operators} == modules
+    assert all(issubclass(operator, BackupStepOperator) for operator in operators)
