@@ -66,6 +66,8 @@ def source15(state_dir: Path) -> Iterator[DatabaseConnection]:
         yield connection
 
 
+# Before xdist's own, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests on one worker, and all tests of the shared Airflow on one, which begins with them."""
     for item in items:
