@@ -29,9 +29,9 @@ export PORT_BASE SAMPLE_MB
 VENV_PYTHON := .venv/bin/python
 LOCAL := $(VENV_PYTHON) -m include.local
 PYTEST := $(VENV_PYTHON) -m pytest
-# Every file stays on one worker; see tests/conftest.py.
+# Every file stays on one worker; see pytest_xdist_make_scheduler in tests/conftest.py.
 WORKERS ?= 2
-PARALLEL := -n $(WORKERS) --dist loadgroup
+PARALLEL := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 ifdef CI
 PYTEST += -p tests.plugins.no_skips
 endif

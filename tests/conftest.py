@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.support.contexts import ContextMaker
 from tests.support.source15 import source15_server
 
 SAMPLE_MB = 12
+AIRFLOW = "the shared Airflow"
+AIRFLOW_FILES = ("test_airflow_", "test_ci_script")
 POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -66,14 +69,27 @@ def source15(state_dir: Path) -> Iterator[DatabaseConnection]:
         yield connection
 
 
-# Before xdist's own, which reads the marks.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, and all tests of the shared Airflow on one, which begins with them."""
-    for item in items:
-        shared = "airflow_stack" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("airflow" if shared else item.path.name))
-    items.sort(key=lambda item: "airflow_stack" not in getattr(item, "fixturenames", ()))
+    """Begin with the tests of the shared Airflow, which take longest."""
+    items.sort(key=lambda item: scope_of(item.nodeid) != AIRFLOW)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests on one worker, and all tests of the shared Airflow on one, so that it is started once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid)
+
+    return ByFile(config, log)
+
+
+def scope_of(nodeid: str) -> str:
+    """Return what goes to one worker as a whole: a file, or all files of the shared Airflow."""
+    file = nodeid.partition("::")[0]
+    return AIRFLOW if file.rpartition("/")[2].startswith(AIRFLOW_FILES) else file
 
 
 def pytest_configure(config: pytest.Config) -> None:
