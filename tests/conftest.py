@@ -33,13 +33,16 @@ def state_dir() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(state_dir: Path) -> Iterator[Stack]:
-    """PostgreSQL 17 with the sample database and S3 with KMS, both with TLS; no Airflow."""
+    """PostgreSQL 17 with the sample database and S3 with KMS, both with TLS; no Airflow.
+
+    Each file has its own: what one leaves in the store or the ledger is no other's matter.
+    """
     stack = Stack(free_port_base(), state_dir / "stack")
     stack.up(sample_mb=SAMPLE_MB, airflow=False)
     yield stack
-    stack.down()
+    stack.remove()
 
 
 @pytest.fixture(scope="session")

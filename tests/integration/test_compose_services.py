@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -93,8 +94,10 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
     port = free_port_base()
     (folder / "admin_password").write_text(PASSWORD)
     environment = {
-        **os.environ,
+        # Other tests of this process have settings of Airflow of their own.
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         **SETTINGS,
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"f" * 32).decode(),
         "PULSE_ADMIN_PASSWORD_FILE": str(folder / "admin_password"),
         "AIRFLOW_HOME": str(folder),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",

@@ -23,7 +23,7 @@ from tests.support.command_line import SOURCE, CommandLine, Forger, Server, comm
 from tests.support.proofs import StoredBackup
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cli_server(stack: Stack) -> Server:
     """The embedded server as its superuser."""
     password = load_credentials(stack.layout.credentials).source_superuser_password
@@ -40,7 +40,7 @@ def new_databases(cli_server: Server) -> Iterator[None]:
         cli_server.drop(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cli(stack: Stack, cli_server: Server, state_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """The command line on the embedded stack, in a folder that is not the project's."""
     staging = state_dir / "cli-staging"
@@ -58,12 +58,12 @@ def cli(stack: Stack, cli_server: Server, state_dir: Path, tmp_path_factory: pyt
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cli_staging(cli: CommandLine) -> Path:
     return Path(cli.environment["BACKUP_STAGING_DIR"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def taken(cli: CommandLine, cli_staging: Path) -> dict[str, Any]:
     """One proven backup, taken by the command line; the document that told of it."""
     answer = cli.run("run", SOURCE, "--tier", "daily", "--json")
@@ -73,7 +73,7 @@ def taken(cli: CommandLine, cli_staging: Path) -> dict[str, Any]:
     return document
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def taken_backup(taken: dict[str, Any], stack: Stack, policy_source: SourcePolicy) -> StoredBackup:
     """That backup as it lies in the store, for forging others after it."""
     store = open_store(policy_source, stack.store_connection())
@@ -81,7 +81,7 @@ def taken_backup(taken: dict[str, Any], stack: Stack, policy_source: SourcePolic
     return StoredBackup(store=store, manifest=manifest, scratch_root=stack.layout.scratch)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def forger(taken_backup: StoredBackup) -> Iterator[Forger]:
     found = Forger(taken_backup.store)
     yield found

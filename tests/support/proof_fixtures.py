@@ -19,7 +19,7 @@ from tests.support.source15 import PASSWORD, SUPERUSER
 DATABASE = "proof_source"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(stack: Stack) -> Site:
     """PostgreSQL 17."""
     return Site.of_stack(stack)
@@ -31,7 +31,7 @@ def site15(source15: DatabaseConnection) -> Site:
     return Site.of(source15, SUPERUSER, PASSWORD)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def back_up(stack: Stack, policy_source: SourcePolicy, state_dir: Path) -> BackUp:
     """Return a function that backs a database up with the real steps."""
     maker = ContextMaker(
@@ -44,34 +44,34 @@ def back_up(stack: Stack, policy_source: SourcePolicy, state_dir: Path) -> BackU
     return lambda database: StoredBackup.take(maker.on(database)())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def proof_database(site: Site) -> Iterator[DatabaseConnection]:
     """A small database with one of each kind of object."""
     with site.database(DATABASE, SQL / "proof_source.sql") as database:
         yield database
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def backup(proof_database: DatabaseConnection, back_up: BackUp) -> StoredBackup:
     """One backup of it."""
     return back_up(proof_database)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def arena(stack: Stack) -> Iterator[Arena]:
     """A scratch server of PostgreSQL 17 that is empty before each proof."""
     with Arena.of(stack.layout.scratch) as shared:
         yield shared
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kept(backup: StoredBackup) -> Iterator[KeptRestore]:
     """One restore of that backup."""
     with KeptRestore.of(backup) as restore:
         yield restore
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kept15(site15: Site, back_up: BackUp) -> Iterator[KeptRestore]:
     """The same with PostgreSQL 15 throughout."""
     with (

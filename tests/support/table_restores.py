@@ -95,18 +95,18 @@ class Copy:
         return TablesRestore(plan, runner=Runner(log=LOG), log=LOG, progress=Phases(), holder="a test")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tables_database(site: Site) -> Iterator[DatabaseConnection]:
     with site.database(DATABASE, SQL / "table_restore.sql") as database:
         yield database
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tables_backup(tables_database: DatabaseConnection, back_up: BackUp) -> StoredBackup:
     return back_up(tables_database)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def drawn() -> Callable[..., Blueprint]:
     """The real blueprints, each drawn once: they are of the archive alone."""
     keep: dict[tuple[Any, ...], Drawing] = {}
