@@ -34,7 +34,7 @@ PART_BYTES = 16 << 20
 
 
 def peak_mib() -> int:
-    """Return the most memory that this program had; getrusage's figure begins with that of the process that forked it."""
+    """Return the most memory that this program had; getrusage begins with what its parent had when it forked."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
