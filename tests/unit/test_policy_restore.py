@@ -40,7 +40,7 @@ def test_the_defaults_alone_allow_no_restore(tmp_path: Path) -> None:
     ("old", "new", "words"),
     [
         ("tier: Standard", "tier: Fast", "Expedited, Standard, Bulk"),
-        ("days: 3", "days: 0", "1 to 30 days that a thawed copy can be read"),
+        (" days: 3", " days: 0", "1 to 30 days that a thawed copy can be read"),
         ("keep_old_days: 7", "keep_old_days: 0", "1 to 90 days that a database which was replaced"),
         ("two_people: true", "two_people: 2", "who asked for a restore cannot approve it"),
         ("response_timeout: 24 hours", "response_timeout: 1 day", "a number and seconds, minutes or hours"),
