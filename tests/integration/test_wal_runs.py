@@ -403,7 +403,9 @@ def test_a_slot_that_the_server_gave_up_is_noticed(stack: Stack, state_dir: Path
             slot = read_slot(session, "lost_hold")
         assert slot is not None
         assert slot.lost
-        with pytest.raises(WalBrokenError, match=r"was lost.*is neither stored nor kept"):
+        # With so small a limit the new slot may be given up as well before its first segment was sent.
+        noticed = r"was lost.*is neither stored nor kept|sent no \w+, though its slot begins at"
+        with pytest.raises(WalBrokenError, match=noticed):
             whole.run(source.context())
         source.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
         source.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '-1'")

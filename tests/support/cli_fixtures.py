@@ -41,9 +41,9 @@ def new_databases(cli_server: Server) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def cli(stack: Stack, cli_server: Server, state_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+def cli(stack: Stack, cli_server: Server, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """The command line on the embedded stack, in a folder that is not the project's."""
-    staging = state_dir / "cli-staging"
+    staging = tmp_path_factory.mktemp("cli-staging")
     credentials = load_credentials(stack.layout.credentials)
     environment = {**stack.environment(), "BACKUP_STAGING_DIR": str(staging)}
     return CommandLine(
