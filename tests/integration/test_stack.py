@@ -123,6 +123,7 @@ def test_every_service_is_healthy_and_status_says_so(running: Stack, copy: Path)
         "source",
         "store",
         "slack",
+        "supabase",
         "airflow-api-server",
         "airflow-scheduler",
         "airflow-dag-processor",
