@@ -18,7 +18,7 @@ nothing inside Airflow can tell that Airflow is dead.
 **Run again** Clear a source's task, or trigger a new run: it looks anew. A task fails when it could not look, or when
 nobody could be told.
 
-**Undo** Nothing to undo. Acknowledge an alert with
+**Undo** Nothing to undo. Acknowledge an alert with the DAG `acknowledge_alert` or
 `python -m include.backup alerts acknowledge SOURCE ALERT --note WHY`.
 """
 

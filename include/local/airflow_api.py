@@ -58,6 +58,10 @@ class AirflowApi:
         """Let a DAG run."""
         self.patch(f"/dags/{_quoted(dag_id)}", {"is_paused": False})
 
+    def pause(self, dag_id: str) -> None:
+        """Let a DAG start no more."""
+        self.patch(f"/dags/{_quoted(dag_id)}", {"is_paused": True})
+
     def trigger(
         self, dag_id: str, run_id: str, conf: Mapping[str, object], *, logical_date: str | None = None
     ) -> dict[str, Any]:

@@ -16,11 +16,15 @@ from include.local.stack import Stack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherDag:
-    """A DAG that the demo runs; ``conf`` makes its parameters from the id of the demo's daily backup."""
+    """A DAG that the demo runs; ``conf`` makes its parameters from the id of the demo's daily backup.
+
+    ``pauses`` is a DAG that is paused before, so that there is something to be seen.
+    """
 
     dag_id: str
     shows: str
     conf: Callable[[str], Mapping[str, object]] = lambda backup_id: {}
+    pauses: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +83,17 @@ OTHERS: Sequence[OtherDag] = (
         dag_id=f"{SOURCE}.backup_verification",
         shows="old backups proven again, and the verifier itself put to the test",
     ),
+    OtherDag(
+        dag_id="backup_health",
+        shows="alerts: what is not as the policy says, such as a cleanup that somebody has paused",
+        pauses="backup_cleanup",
+    ),
+    OtherDag(
+        dag_id=f"{SOURCE}.acknowledge_alert",
+        shows="one of these alerts known to a person, and no longer sent",
+        conf=lambda backup_id: {"alert": "paused:backup_cleanup", "note": "paused by the demo"},
+    ),
     OtherDag(dag_id="backup_cleanup", shows="what would be deleted, and why the rest is kept"),
-    OtherDag(dag_id="backup_health", shows="alerts: what is not as the policy says, paused DAGs of this demo included"),
 )
 
 
@@ -90,6 +103,8 @@ def run_all(stack: Stack, backup_id: str, *, console: Console) -> tuple[OtherRun
     with progress_on(console) as progress:
         for number, other in enumerate(OTHERS, start=1):
             progress.say(f"{number} of {len(OTHERS)}: {other.dag_id}, {other.shows}")
+            if other.pauses is not None:
+                stack.api().pause(other.pauses)
             before, started = len(stack.slack.messages()), time.monotonic()
             run_dag(stack.api(), other.dag_id, other.conf(backup_id), progress)
             said = tuple(message_text(entry["message"]) for entry in stack.slack.messages()[before:])

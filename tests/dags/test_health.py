@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from backup_operators.airflow_facts import airflow_facts
+from backup_operators.alerts import AcknowledgeAlertOperator
 from backup_operators.health import HealthOperator
 from include.backup.errors import AirflowApiError, HealthError
+from include.backup.evidence.ledger import Ledger
+from include.backup.evidence.record import read_event, record_key
 from include.backup.health.board import Board
 from include.backup.health.facts import AirflowFacts, HealthFacts
+from include.backup.policy.evidence import EvidencePolicy
 from tests.dags.bag import read_dags
 from tests.faults.slack_capture import SlackCapture
 from tests.support.aged_bucket import PLAIN, Bucket
@@ -43,12 +49,16 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: None) -
     return made
 
 
-def look() -> dict[str, Any]:
+def context(dag_id: str) -> Any:
     run = SimpleNamespace(
-        dag_id="backup_health", run_id="r", run_after=datetime.now(UTC), run_type="manual", triggering_user_name="ann"
+        dag_id=dag_id, run_id="r", run_after=datetime.now(UTC), run_type="manual", triggering_user_name="ann"
     )
-    context: Any = {"dag_run": run, "ti": SimpleNamespace(try_number=1)}
-    found: dict[str, Any] = HealthOperator(task_id="look_at_health", source=SOURCE, retries=0).execute(context)
+    return {"dag_run": run, "ti": SimpleNamespace(try_number=1)}
+
+
+def look() -> dict[str, Any]:
+    operator = HealthOperator(task_id="look_at_health", source=SOURCE, retries=0)
+    found: dict[str, Any] = operator.execute(context("backup_health"))
     return found
 
 
@@ -73,6 +83,52 @@ def test_an_alarm_that_nobody_gets_fails_the_task_and_is_kept(
     with pytest.raises(HealthError, match="NOBODY COULD BE TOLD"):
         look()
     assert Board(bucket.store, source=SOURCE, encryption=PLAIN).open_alerts()
+
+
+def acknowledge(alert: str, until: str = "") -> dict[str, Any]:
+    operator = AcknowledgeAlertOperator(
+        task_id="acknowledge", source=SOURCE, alert=alert, note="restarting it", until=until
+    )
+    found: dict[str, Any] = operator.execute(context("pulse_messages.acknowledge_alert"))
+    return found
+
+
+def test_who_triggers_the_acknowledgement_is_who_knows_of_it_and_it_is_not_told_again(
+    bucket: Bucket, slack: SlackCapture
+) -> None:
+    look()
+    shown = next(word for word in slack.messages[0].text.split("`") if len(word) == 8 and word.isalnum())
+    (alert,) = [
+        alert for alert in Board(bucket.store, source=SOURCE, encryption=PLAIN).open_alerts() if alert.short_id == shown
+    ]
+    done = acknowledge(shown, until="2999-01-01T00:00:00Z")
+    assert done == {"alert": alert.key, "id": shown, "by": "ann", "until": "2999-01-01T00:00:00+00:00"}
+    assert f"{alert.key} is known to ann" in slack.messages[-1].text
+    ledger = Ledger(bucket.store, source=SOURCE, encryption=PLAIN, policy=EvidencePolicy())
+    key = record_key(SOURCE, ledger.last_sequence())
+    record = read_event(bucket.store.get(key), name=key)
+    assert (record.actor, record.facts["what"], record.facts["note"]) == ("ann", "acknowledged", "restarting it")
+
+
+def test_an_alert_that_is_none_or_several_is_refused_with_those_that_are_open(bucket: Bucket) -> None:
+    look()
+    with pytest.raises(AirflowFailException, match=r"fits \d+ alerts of pulse_messages: never_succeeded:\w+ \("):
+        acknowledge("never_succeeded:")
+    with pytest.raises(AirflowFailException, match=r"no open alert 'nonsense'.*open: component:scheduler \("):
+        acknowledge("nonsense")
+    with pytest.raises(AirflowFailException, match="over already"):
+        acknowledge("component:scheduler", until="2020-01-01T00:00:00Z")
+    assert not [key for key in bucket.s3.visible() if "/acknowledged/" in key]
+
+
+def test_the_form_of_an_acknowledgement_reaches_its_task(
+    bucket: Bucket, run: Callable[..., Any], airflow_database: None
+) -> None:
+    look()
+    form = {"alert": "component:scheduler", "note": "restarting it"}
+    assert run("pulse_messages.acknowledge_alert", form).state == "success"
+    assert run("pulse_messages.acknowledge_alert", {**form, "alert": "late"}).state == "failed"
+    assert len([key for key in bucket.s3.visible() if "/acknowledged/" in key]) == 1
 
 
 class SilentRest:

@@ -30,6 +30,7 @@ OTHER_DAG_IDS = {
     "backup_cleanup",
     "backup_health",
     "pulse_messages.backup_hold",
+    "pulse_messages.acknowledge_alert",
     "pulse_messages.restore_table",
     "pulse_messages.backup_verification",
     "pulse_messages.weekly_backup",

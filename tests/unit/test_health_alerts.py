@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from include.backup.errors import ParameterError
+from include.backup.errors import AmbiguousChoiceError, ParameterError
 from include.backup.evidence.ledger import Ledger
-from include.backup.health.alerts import Acknowledgement, Alert, advance, sent
+from include.backup.health.acknowledge import Acknowledged, acknowledge, find_alert
+from include.backup.health.alerts import Acknowledgement, Alert, advance, alert_name, sent
 from include.backup.health.board import Board, Heartbeat
 from include.backup.health.facts import AirflowFacts, HealthFacts
 from include.backup.health.finding import Finding, Severity
@@ -175,13 +177,84 @@ def test_an_alarm_that_nobody_got_is_told_again_and_the_report_says_so(bucket: B
 def test_a_person_acknowledges_an_open_alert_and_no_other(bucket: Bucket) -> None:
     told: list[str] = []
     one_look(bucket, NOW, told, airflow=False)
-    board = Board(bucket.store, source="pulse_messages", encryption=PLAIN)
     with pytest.raises(ParameterError, match="open: unreachable:airflow"):
-        board.acknowledge("late:daily", by="ann", at=NOW, note="n")
+        say(bucket, "late:daily")
     for _ in range(2):
-        board.acknowledge("unreachable:airflow", by="ann", at=NOW, note="restarting it")
+        say(bucket, "unreachable:airflow")
+    assert open_ledger(bucket).last_sequence() == 2
     later = one_look(bucket, NOW + 5 * DAY, told, airflow=False)
     assert (later.told, later.open[0].acknowledged_by, later.open[0].note) == (0, "ann", "restarting it")
+
+
+def test_an_acknowledgement_until_a_time_is_over_then_and_may_be_said_again(bucket: Bucket) -> None:
+    told: list[str] = []
+    one_look(bucket, NOW, told, airflow=False)
+    assert say(bucket, "unreach", until=NOW + 3 * DAY).said.number == 1
+    assert one_look(bucket, NOW + 2 * DAY, told, airflow=False).told == 0
+    over = one_look(bucket, NOW + 3 * DAY, told, airflow=False)
+    assert (over.told, over.open[0].acknowledged_by, over.open[0].note) == (1, None, "")
+    assert one_look(bucket, NOW + 3 * DAY + timedelta(hours=1), told, airflow=False).told == 0
+    again = say(bucket, over.open[0].short_id, now=NOW + 3 * DAY)
+    assert (again.said.number, again.said.until) == (2, None)
+    assert one_look(bucket, NOW + 9 * DAY, told, airflow=False).told == 0
+    assert open_ledger(bucket).last_sequence() == 3
+
+
+def test_who_prolongs_an_acknowledgement_is_who_is_known(bucket: Bucket) -> None:
+    one_look(bucket, NOW, [], airflow=False)
+    say(bucket, "unreachable:airflow", until=NOW + DAY)
+    assert say(bucket, "unreachable:airflow", by="bob", until=NOW + 2 * DAY).said.by == "bob"
+    seen = one_look(bucket, NOW + timedelta(hours=1), [], airflow=False).open[0]
+    assert (seen.acknowledged_by, seen.acknowledged_until) == ("bob", NOW + 2 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"note": " "}, "says nothing"), ({"until": NOW}, "over already"), ({"until": datetime(2030, 1, 1)}, "zone")],  # noqa: DTZ001
+)
+def test_an_acknowledgement_that_says_nothing_or_is_over_is_refused(
+    bucket: Bucket, arguments: dict[str, Any], message: str
+) -> None:
+    one_look(bucket, NOW, [], airflow=False)
+    with pytest.raises(ParameterError, match=message):
+        say(bucket, "unreachable:airflow", **arguments)
+    assert open_ledger(bucket).last_sequence() == 1
+
+
+def test_an_alert_is_found_by_its_id_its_name_or_a_beginning_that_only_one_has() -> None:
+    alerts = turn((), [finding(), finding(rule="late_too"), finding(rule="paused")]).open
+    late = alerts[0]
+    for wanted in ("late:daily", "late:", late.short_id, f" {late.short_id} "):
+        assert find_alert(alerts, wanted, source="s") is late
+    with pytest.raises(AmbiguousChoiceError, match=rf"fits 2 alerts of s: late:daily \({late.short_id}\), late_too"):
+        find_alert(alerts, "late", source="s")
+    for nothing in ("", "weekly", "late:daily2"):
+        with pytest.raises(ParameterError, match="open: late:daily"):
+            find_alert(alerts, nothing, source="s")
+
+
+def test_the_message_names_the_id_with_which_an_alert_is_acknowledged() -> None:
+    (alert,) = turn((), [finding()]).open
+    assert f"[`{alert.short_id}`]" in message("s", (alert,), (), now=NOW, url="u")
+
+
+def test_an_acknowledgement_of_the_first_version_is_still_known(bucket: Bucket) -> None:
+    one_look(bucket, NOW, [], airflow=False)
+    done = say(bucket, "unreachable:airflow")
+    (key,) = (key for key in bucket.s3.visible() if "/acknowledged/" in key)
+    assert key == f"health/pulse_messages/acknowledged/{alert_name(done.alert.key, NOW)}.json"
+    old = {name: value for name, value in json.loads(bucket.store.get(key)).items() if name not in ("until", "number")}
+    bucket.store.replace(key, json.dumps(old).encode(), encryption=PLAIN)
+    assert one_look(bucket, NOW + 5 * DAY, [], airflow=False).open[0].acknowledged_by == "ann"
+
+
+def open_ledger(bucket: Bucket) -> Ledger:
+    return Ledger(bucket.store, source="pulse_messages", encryption=PLAIN, policy=EvidencePolicy())
+
+
+def say(bucket: Bucket, wanted: str, *, by: str = "ann", now: datetime = NOW, **arguments: Any) -> Acknowledged:
+    board = Board(bucket.store, source="pulse_messages", encryption=PLAIN)
+    return acknowledge(board, open_ledger(bucket), wanted, by=by, now=now, **{"note": "restarting it", **arguments})
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from include.backup.chain import user_name
 from include.backup.cli.output import columns
 from include.backup.cli.session import Session
 from include.backup.evidence import open_ledger
-from include.backup.evidence.record import EventKind
-from include.backup.health.alerts import Alert
+from include.backup.health.acknowledge import acknowledge
+from include.backup.health.alerts import Acknowledgement, Alert
 from include.backup.health.board import Board
+from include.backup.holds import parse_until
 from include.backup.steps.context import encryption_of, utc_now
 
 
@@ -26,30 +27,37 @@ def _list(session: Session, board: Board) -> int:
     rows = []
     for alert in alerts:
         answer = said.get((alert.key, alert.since))
-        known = "-" if answer is None else f"{answer.by}: {answer.note}"
-        rows.append((alert.severity.value, alert.key, f"{alert.since:%Y-%m-%d %H:%M}", known, alert.evidence))
-    lines = list(columns(("severity", "alert", "since (UTC)", "known to", "evidence"), rows)) if rows else ["no alerts"]
+        known = "-" if answer is None else _known(answer)
+        since = f"{alert.since:%Y-%m-%d %H:%M}"
+        rows.append((alert.short_id, alert.severity.value, alert.key, since, known, alert.evidence))
+    titles = ("id", "severity", "alert", "since (UTC)", "known to", "evidence")
+    lines = list(columns(titles, rows)) if rows else ["no alerts"]
     session.output.result("alerts", {"alerts": [_plain(alert) for alert in alerts]}, lines)
     return 0
 
 
 def _acknowledge(session: Session, board: Board) -> int:
-    now, who = utc_now(), user_name()
-    alert = board.acknowledge(session.arguments.alert, by=who, at=now, note=session.arguments.note)
-    open_ledger(session.source, session.store).append(
-        EventKind.ALERT,
-        subject=alert.key,
-        actor=who,
-        facts={"what": "acknowledged", "note": session.arguments.note, "since": alert.since.isoformat()},
-        once=f"acknowledged:{alert.key}:{alert.since.isoformat()}",
+    done = acknowledge(
+        board,
+        open_ledger(session.source, session.store),
+        session.arguments.alert,
+        by=user_name(),
+        note=session.arguments.note,
+        now=utc_now(),
+        until=parse_until(session.arguments.until),
     )
-    line = f"{alert.key} is known to {who}; it is not sent again unless it gets worse"
-    session.output.result("alerts", {"acknowledged": _plain(alert)}, [line])
+    session.output.result("alerts", {"acknowledged": _plain(done.alert)}, [done.line()])
     return 0
+
+
+def _known(said: Acknowledgement) -> str:
+    until = "" if said.until is None else f" (until {said.until:%Y-%m-%d %H:%M})"
+    return f"{said.by}: {said.note}{until}"
 
 
 def _plain(alert: Alert) -> dict[str, Any]:
     return {
+        "id": alert.short_id,
         "alert": alert.key,
         "severity": alert.severity.value,
         "since": alert.since.isoformat(),

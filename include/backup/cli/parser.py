@@ -296,8 +296,9 @@ def _alerts(commands: argparse._SubParsersAction[Parser]) -> None:
     actions = command.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=Parser)
     _command(actions, "list", "list what is open, since when, and who knows of it")
     acknowledge = _command(actions, "acknowledge", "stop an alert from being sent again until it gets worse")
-    acknowledge.add_argument("alert", metavar="ALERT", help="as `alerts list` shows it, e.g. late:daily")
+    acknowledge.add_argument("alert", metavar="ALERT", help="as Slack and `alerts list` show it, e.g. late:daily")
     acknowledge.add_argument("--note", required=True, help="what you do about it; goes into the evidence")
+    acknowledge.add_argument("--until", metavar="TIME", help="when it is sent again if it still holds; with its zone")
 
 
 def _watch(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from include.backup.health.finding import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledgement:
-    """That a person knows of an alert; it counts for the alert that was raised at ``since``, and for no later one."""
+    """That a person knows of an alert; it counts for the alert that was raised at ``since``, and for no later one.
+
+    ``until`` is when it counts no more, None when the alert is over. ``number`` counts what was said of one alert.
+    """
 
     key: str
     since: datetime
     by: str
     at: datetime
     note: str
+    until: datetime | None = None
+    number: int = 1
+
+    def counts(self, now: datetime) -> bool:
+        """Say whether it still keeps the alert from being sent again."""
+        return self.until is None or now < self.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,12 @@ class Alert:
     acknowledged_by: str | None = None
     acknowledged_at: datetime | None = None
     note: str = ""
+    acknowledged_until: datetime | None = None
+
+    @property
+    def short_id(self) -> str:
+        """Eight letters that people can type; another alert of the same condition has others."""
+        return alert_name(self.key, self.since)[:8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +63,11 @@ class Round:
     raised: tuple[Alert, ...]
     resolved: tuple[Alert, ...]
     send: tuple[Alert, ...]
+
+
+def alert_name(key: str, since: datetime) -> str:
+    """Return the name of one alert, for keys in the store: the same condition raised later has another."""
+    return hashlib.sha256(f"{key}\0{since.isoformat()}".encode()).hexdigest()[:32]
 
 
 def advance(
@@ -59,10 +81,11 @@ def advance(
     """Return the alerts that hold now, and which of them are to be sent.
 
     An alert is sent when it is raised, when it became worse, until a message has arrived, and again after
-    ``resend_after`` unless somebody has acknowledged it. Worse than what was acknowledged counts anew.
+    ``resend_after`` unless somebody has acknowledged it. Worse than what was acknowledged counts anew, and an
+    acknowledgement whose time is over makes it due at once.
     """
     known = {alert.key: alert for alert in before}
-    said = {(item.key, item.since): item for item in acknowledgements}
+    said = {(item.key, item.since): item for item in sorted(acknowledgements, key=lambda item: item.number)}
     found: dict[str, Finding] = {}
     for finding in findings:
         other = found.get(finding.key)
@@ -83,6 +106,10 @@ def sent(alerts: Iterable[Alert], arrived: Iterable[Alert], *, at: datetime) -> 
     return tuple(replace(alert, sent_at=at) if alert.key in keys else alert for alert in alerts)
 
 
+# What an alert says of its acknowledgement when nobody knows of it.
+_UNKNOWN: dict[str, Any] = {"acknowledged_by": None, "acknowledged_at": None, "acknowledged_until": None, "note": ""}
+
+
 def _seen(
     finding: Finding, known: Alert | None, said: Mapping[tuple[str, datetime], Acknowledgement], now: datetime
 ) -> Alert:
@@ -98,10 +125,18 @@ def _seen(
     )
     if known is not None and _worse(finding.severity, known.severity):
         # Whoever acknowledged it knew of something less bad.
-        alert = replace(alert, since=now, sent_at=None, acknowledged_by=None, acknowledged_at=None, note="")
+        alert = replace(alert, since=now, sent_at=None, **_UNKNOWN)
     answer = said.get((alert.key, alert.since))
-    if answer is not None:
-        alert = replace(alert, acknowledged_by=answer.by, acknowledged_at=answer.at, note=answer.note)
+    if answer is not None and answer.counts(now):
+        alert = replace(
+            alert,
+            acknowledged_by=answer.by,
+            acknowledged_at=answer.at,
+            note=answer.note,
+            acknowledged_until=answer.until,
+        )
+    elif alert.acknowledged_until is not None and alert.acknowledged_until <= now:
+        alert = replace(alert, sent_at=None, **_UNKNOWN)
     return replace(
         alert, severity=finding.severity, evidence=finding.evidence, next_step=finding.next_step, seen_at=now
     )

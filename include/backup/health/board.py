@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from include.backup.errors import ObjectMissingError, ParameterError
-from include.backup.health.alerts import Acknowledgement, Alert
+from include.backup.errors import ObjectMissingError
+from include.backup.health.alerts import Acknowledgement, Alert, alert_name
 from include.backup.records import from_json, to_json
 from include.backup.store import Encryption, ObjectStore
 
@@ -50,9 +49,10 @@ class Board:
     def _heartbeat_key(self) -> str:
         return f"{PREFIX}{self._source}/heartbeat.json"
 
-    def _acknowledgement_key(self, alert: Alert) -> str:
-        name = hashlib.sha256(f"{alert.key}\0{alert.since.isoformat()}".encode()).hexdigest()[:32]
-        return f"{PREFIX}{self._source}/acknowledged/{name}.json"
+    def _acknowledgement_key(self, alert: Alert, number: int = 1) -> str:
+        # The first one has no number: they were once the only ones.
+        ending = "" if number == 1 else f"-{number:04d}"
+        return f"{PREFIX}{self._source}/acknowledged/{alert_name(alert.key, alert.since)}{ending}.json"
 
     def open_alerts(self) -> tuple[Alert, ...]:
         """Return the alerts of the last look, with what people said since."""
@@ -69,35 +69,30 @@ class Board:
         self._store.replace(self._open_key, content, encryption=self._encryption)
 
     def acknowledgements(self, alerts: tuple[Alert, ...]) -> tuple[Acknowledgement, ...]:
-        """Return what people said of these alerts."""
-        found = []
-        for alert in alerts:
-            key = self._acknowledgement_key(alert)
-            try:
-                content = self._store.get(key)
-            except ObjectMissingError:
-                continue
-            found.append(from_json(Acknowledgement, content, format_version=FORMAT_VERSION, name=key))
-        return tuple(found)
+        """Return what people said of these alerts, in the order in which they said it."""
+        return tuple(record for alert in alerts for record in self._said_of(alert))
 
-    def acknowledge(self, wanted: str, *, by: str, at: datetime, note: str) -> Alert:
-        """Record that a person knows of an alert; saying so twice changes nothing.
+    def _said_of(self, alert: Alert) -> tuple[Acknowledgement, ...]:
+        beginning = self._acknowledgement_key(alert).removesuffix(".json")
+        found = [
+            from_json(Acknowledgement, self._store.get(item.key), format_version=FORMAT_VERSION, name=item.key)
+            for item in self._store.list(beginning)
+        ]
+        return tuple(sorted(found, key=lambda record: record.number))
 
-        Raises ParameterError, naming those that are open, when there is no such alert.
+    def add_acknowledgement(self, alert: Alert, record: Acknowledgement) -> Acknowledgement:
+        """Record that a person knows of an alert, and return what now counts.
+
+        One that says until the same time, and still counts, is found again: saying so twice changes nothing.
         """
-        alerts = self.open_alerts()
-        for alert in alerts:
-            if alert.key == wanted:
-                break
-        else:
-            names = ", ".join(alert.key for alert in alerts) or "none"
-            raise ParameterError(f"there is no open alert {wanted!r} of {self._source}; open: {names}")
-        record = Acknowledgement(key=alert.key, since=alert.since, by=by, at=at, note=note)
-        key = self._acknowledgement_key(alert)
-        if self._store.head(key) is None:
-            content = to_json(record, format_version=FORMAT_VERSION)
-            self._store.put_if_absent(key, content, encryption=self._encryption)
-        return alert
+        said = self._said_of(alert)
+        if said and said[-1].counts(record.at) and said[-1].until == record.until:
+            return said[-1]
+        record = replace(record, number=said[-1].number + 1 if said else 1)
+        content = to_json(record, format_version=FORMAT_VERSION)
+        key = self._acknowledgement_key(alert, record.number)
+        self._store.put_if_absent(key, content, encryption=self._encryption)
+        return record
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Write the heartbeat."""

@@ -85,7 +85,8 @@ def look(
     _keep_evidence(ledger, turn.raised, "raised", run_id, now)
     _keep_evidence(ledger, turn.resolved, "resolved", run_id, now)
     for alert in turn.open:
-        log.warning("%s %s: %s. Next: %s", alert.severity, alert.key, alert.evidence, alert.next_step)
+        name = f"{alert.severity} {alert.key} ({alert.short_id})"
+        log.warning("%s: %s. Next: %s", name, alert.evidence, alert.next_step)
     to_tell = len(turn.send) + len(turn.resolved)
     delivered = tell(turn.send, turn.resolved) if to_tell else True
     open_now = sent(turn.open, turn.send, at=now) if delivered else turn.open
@@ -129,9 +130,11 @@ def message(source: str, alerts: tuple[Alert, ...], resolved: tuple[Alert, ...],
         sign = "🔴" if severity == Severity.CRITICAL else "🟠"
         oldest = min(alert.since for alert in same)
         since = "now" if oldest == now else f"since {oldest:%Y-%m-%d %H:%M} UTC"
-        shown = "; ".join(alert.evidence for alert in same[:SHOWN])
+        shown = "; ".join(f"{alert.evidence} [`{alert.short_id}`]" for alert in same[:SHOWN])
         more = f"; and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
         lines.append(f"{sign} *{source}* {rule} ({since}): {shown}{more}\n*Next:* {next_step}")
     for alert in resolved:
         lines.append(f"✅ *{source}* {alert.rule} of {alert.subject} is resolved, after {now - alert.since}")
+    if alerts:
+        lines.append(f"Whoever takes care of it: `{source}.acknowledge_alert` with its id")
     return "\n".join([*lines, f"<{url}|run>"]) if lines else ""
