@@ -13,7 +13,8 @@ policy's `health.airflow_connection`, a user of Airflow that may read.
 
 **Changes** Writes the open alerts and a heartbeat to `health/<source>/`, and each alert's begin and end to the
 evidence. On another machine `python -m include.backup watch SOURCE --slack` by cron alarms when the heartbeat is old:
-nothing inside Airflow can tell that Airflow is dead.
+nothing inside Airflow can tell that Airflow is dead. With `health.ping` in the policy each good look also sends a
+request to a service outside, which alarms when none comes.
 
 **Run again** Clear a source's task, or trigger a new run: it looks anew. A task fails when it could not look, or when
 nobody could be told.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backup_operators.chain import messaging
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.backup.health.alerts import Alert
+    from include.backup.health.board import Board
     from include.backup.health.facts import AirflowFacts
     from include.backup.health.look import HealthReport
     from include.backup.policy import SourcePolicy
@@ -77,16 +79,17 @@ class HealthOperator(FleetOperator):
         def tell(alerts: tuple[Alert, ...], resolved: tuple[Alert, ...]) -> bool:
             return self._tell_all(source, message(source.name, alerts, resolved, now=now, url=url))
 
+        board = Board(store, source=source.name, encryption=encryption_of(source, store))
         report = look(
             facts,
             source,
-            board=Board(store, source=source.name, encryption=encryption_of(source, store)),
+            board=board,
             ledger=open_ledger(source, store),
             run_id=run_identity(context).actor,
             tell=tell,
             log=step_log(),
         )
-        return self._ended(report)
+        return {**self._ended(report), "ping": self._ping(source, board)}
 
     def _airflow(self, source: SourcePolicy) -> AirflowFacts:
         from backup_operators.airflow_facts import airflow_facts
@@ -100,6 +103,24 @@ class HealthOperator(FleetOperator):
             return airflow_facts(AirflowRest.from_spec(spec), source.name)
         except ConnectionDefinitionError as error:
             return AirflowFacts(unreachable=str(error))
+
+    def _ping(self, source: SourcePolicy, board: Board) -> str | None:
+        """Tell the service outside that somebody has looked; a failure is a finding of the next look."""
+        from include.backup.health.ping import PingTarget, ping
+
+        if source.health is None or source.health.ping is None:
+            return None
+        try:
+            failure = ping(PingTarget.from_spec(BackupHook().spec(source.health.ping.connection)), source.health.ping)
+        except ConnectionDefinitionError as error:
+            failure = str(error)
+        if failure is None:
+            return "arrived"
+        step_log().warning("the service that waits for a request after each look did not get it: %s", failure)
+        beat = board.heartbeat()
+        if beat is not None:
+            board.beat(replace(beat, ping_failure=failure))
+        return failure
 
     def _tell_all(self, source: SourcePolicy, text: str) -> bool:
         where = messaging(source)

@@ -160,7 +160,8 @@ def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
     supabase = () if source.supabase is None else (source.supabase.connection,)
     schema = () if source.schema_backup is None else (source.schema_backup.connection,)
     files = () if source.attachments is None else (source.attachments.connection,)
-    return (source.connection, source.store.connection, *slack, *supabase, *schema, *files)
+    ping = () if source.health is None or source.health.ping is None else (source.health.ping.connection,)
+    return (source.connection, source.store.connection, *slack, *supabase, *schema, *files, *ping)
 
 
 def source_policy(name: str) -> SourcePolicy:

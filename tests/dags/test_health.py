@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,11 @@ from backup_operators.health import HealthOperator
 from include.backup.errors import AirflowApiError, HealthError
 from include.backup.evidence.ledger import Ledger
 from include.backup.evidence.record import read_event, record_key
-from include.backup.health.board import Board
+from include.backup.health.board import Board, read_heartbeat
 from include.backup.health.facts import AirflowFacts, HealthFacts
+from include.backup.health.ping import PingTarget
 from include.backup.policy.evidence import EvidencePolicy
+from include.backup.policy.health import PingPolicy
 from tests.dags.bag import read_dags
 from tests.faults.slack_capture import SlackCapture
 from tests.support.aged_bucket import PLAIN, Bucket
@@ -129,6 +132,42 @@ def test_the_form_of_an_acknowledgement_reaches_its_task(
     assert run("pulse_messages.acknowledge_alert", form).state == "success"
     assert run("pulse_messages.acknowledge_alert", {**form, "alert": "late"}).state == "failed"
     assert len([key for key in bucket.s3.visible() if "/acknowledged/" in key]) == 1
+
+
+def test_a_good_look_sends_the_request_and_one_that_fails_is_told_by_the_next(
+    bucket: Bucket, policy: Path, slack: SlackCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy.write_text(policy.read_text().replace("      # ping: {", "      ping: {"))
+    sent: list[str] = []
+    failures: list[str | None] = ["it answers 404", None]
+
+    def ping(target: PingTarget, how: PingPolicy) -> str | None:
+        sent.append(str(target.url))
+        return failures.pop(0)
+
+    monkeypatch.setattr("include.backup.health.ping.ping", ping)
+    assert "there is no connection pulse_health_ping" in look()["ping"]
+    url = "https://ping.example/0f1e2d3c"
+    monkeypatch.setenv("AIRFLOW_CONN_PULSE_HEALTH_PING", json.dumps({"conn_type": "http", "password": url}))
+    assert (look()["ping"], sent) == ("it answers 404", [url])
+    beat = read_heartbeat(bucket.store, SOURCE)
+    assert beat is not None
+    assert beat.ping_failure == "it answers 404"
+    assert look()["ping"] == "arrived"
+    beat = read_heartbeat(bucket.store, SOURCE)
+    assert beat is not None
+    assert beat.ping_failure is None
+    assert not [message for message in slack.messages if "0f1e2d3c" in message.raw]
+
+
+def test_nobody_is_told_that_somebody_looked_when_nobody_could_be_told(
+    bucket: Bucket, policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy.write_text(policy.read_text().replace("      # ping: {", "      ping: {"))
+    monkeypatch.setenv("AIRFLOW_CONN_PULSE_SLACK", '{"conn_type": "slackwebhook", "password": "http://127.0.0.1:9/x"}')
+    monkeypatch.setattr(HealthOperator, "_ping", lambda *_: pytest.fail("the request was sent"))
+    with pytest.raises(HealthError):
+        look()
 
 
 class SilentRest:

@@ -182,6 +182,10 @@ def test_what_is_wrong_with_airflow_is_told(source: SourcePolicy, changes: dict[
     assert set(keys) == ({wanted} if wanted else set())
 
 
+def test_a_request_that_the_service_outside_did_not_get_is_told(source: SourcePolicy) -> None:
+    assert set(found(facts(ping_failure="it answers 404"), source)) == {"ping:pulse_messages"}
+
+
 @pytest.mark.parametrize(
     ("wal", "wanted"),
     [

@@ -25,12 +25,16 @@ class OpenAlerts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """That the scheduler lives: written at the end of each look at a source's health."""
+    """That the scheduler lives: written at the end of each look at a source's health.
+
+    ``ping_failure`` is why the request to the service that waits for one did not arrive.
+    """
 
     source: str
     at: datetime
     alerts: int
     run_id: str
+    ping_failure: str | None = None
 
 
 class Board:
@@ -44,10 +48,6 @@ class Board:
     @property
     def _open_key(self) -> str:
         return f"{PREFIX}{self._source}/open.json"
-
-    @property
-    def _heartbeat_key(self) -> str:
-        return f"{PREFIX}{self._source}/heartbeat.json"
 
     def _acknowledgement_key(self, alert: Alert, number: int = 1) -> str:
         # The first one has no number: they were once the only ones.
@@ -97,12 +97,22 @@ class Board:
     def beat(self, heartbeat: Heartbeat) -> None:
         """Write the heartbeat."""
         content = to_json(heartbeat, format_version=FORMAT_VERSION)
-        self._store.replace(self._heartbeat_key, content, encryption=self._encryption)
+        self._store.replace(_heartbeat_key(self._source), content, encryption=self._encryption)
 
     def heartbeat(self) -> Heartbeat | None:
         """Return the last heartbeat; None when there never was one."""
-        try:
-            content = self._store.get(self._heartbeat_key)
-        except ObjectMissingError:
-            return None
-        return from_json(Heartbeat, content, format_version=FORMAT_VERSION, name=self._heartbeat_key)
+        return read_heartbeat(self._store, self._source)
+
+
+def read_heartbeat(store: ObjectStore, source: str) -> Heartbeat | None:
+    """Return the last heartbeat of a source; None when there never was one."""
+    key = _heartbeat_key(source)
+    try:
+        content = store.get(key)
+    except ObjectMissingError:
+        return None
+    return from_json(Heartbeat, content, format_version=FORMAT_VERSION, name=key)
+
+
+def _heartbeat_key(source: str) -> str:
+    return f"{PREFIX}{source}/heartbeat.json"

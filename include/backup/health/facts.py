@@ -89,3 +89,4 @@ class HealthFacts:
     object_problems: Mapping[str, str] = field(default_factory=dict)
     rejected_sources: Mapping[str, str] = field(default_factory=dict)
     left_slots: Mapping[str, str] = field(default_factory=dict)
+    ping_failure: str | None = None

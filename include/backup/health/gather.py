@@ -14,6 +14,7 @@ from include.backup.catalog import Catalog, ListedBackup
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.copies.look import look_at_copies
 from include.backup.errors import ArchiveError, BackupError, ObjectDiffersError, StoreError, SupabaseError
+from include.backup.health.board import read_heartbeat
 from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
@@ -64,8 +65,16 @@ def gather(ctx: GatherContext) -> HealthFacts:
         copies_missing=_copies(ctx, catalog),
         object_problems=problems,
         rejected_sources={name: str(error) for name, error in ctx.policy.rejected.items()},
+        ping_failure=_ping_failure(ctx),
         left_slots={left.source: left.line() for left in left_sources(ctx.store, kept=_streaming(ctx.policy))},
     )
+
+
+def _ping_failure(ctx: GatherContext) -> str | None:
+    """Return why the last look's request did not arrive; none is asked for any more when the policy has no ping."""
+    beat = read_heartbeat(ctx.store, ctx.source.name)
+    wanted = ctx.source.health is not None and ctx.source.health.ping is not None
+    return beat.ping_failure if beat is not None and wanted else None
 
 
 def _streaming(policy: Policy) -> set[str]:

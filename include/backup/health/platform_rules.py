@@ -56,6 +56,15 @@ def platform_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPo
             evidence=line,
             next_step="remove its slots: they keep WAL until that server's disk is full, or they are lost",
         )
+    if facts.ping_failure is not None:
+        yield Finding(
+            rule="ping",
+            subject=facts.source,
+            severity=Severity.WARNING,
+            evidence=f"the service that waits for a request after each look did not get the last one: "
+            f"{facts.ping_failure}",
+            next_step="check the connection of health.ping, and that service; it may have alarmed already",
+        )
     for name, why in facts.rejected_sources.items():
         yield Finding(
             rule="left_out",

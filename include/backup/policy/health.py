@@ -12,6 +12,19 @@ GIBIBYTE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PingPolicy:
+    """A request after each good look, whose whole URL is the password of ``connection``.
+
+    ``timeout`` is that of one attempt.
+    """
+
+    connection: str
+    method: str = "GET"
+    timeout: timedelta = timedelta(seconds=10)
+    attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthPolicy:
     """Limits of the health checks; sizes in bytes, shares 0 to 1. Without ``budget_bytes`` the store has no limit.
 
@@ -28,6 +41,7 @@ class HealthPolicy:
     full_share: float = 0.8
     resend_after: timedelta = timedelta(hours=24)
     airflow_connection: str | None = None
+    ping: PingPolicy | None = None
 
 
 def health_policy(data: Mapping[str, Any]) -> HealthPolicy:
@@ -45,4 +59,16 @@ def health_policy(data: Mapping[str, Any]) -> HealthPolicy:
         full_share=data.get("full_percent", base.full_share * 100) / 100,
         resend_after=timedelta(hours=data.get("resend_after_hours", 24)),
         airflow_connection=data.get("airflow_connection"),
+        ping=_ping(data.get("ping")),
+    )
+
+
+def _ping(data: Mapping[str, Any] | None) -> PingPolicy | None:
+    if data is None:
+        return None
+    return PingPolicy(
+        connection=data["connection"],
+        method=data.get("method", "GET"),
+        timeout=timedelta(seconds=data.get("timeout_seconds", 10)),
+        attempts=data.get("attempts", 3),
     )
