@@ -2,24 +2,29 @@
 ### Cleanup: delete what has expired, and say why the rest is kept
 
 **What** For each source of the policy: lists what the store holds, decides about each backup, and deletes what has
-expired, with its evidence written first. Floors beat policy: the newest proven backup of a tier, what is on hold, being
-read, under Object Lock or needed by something that is kept stays, and so does every expired backup while no newer one
-is proven. Archives without manifest and unfinished uploads go after a grace; so do staging folders of dead runs,
-scratch servers whose holder is dead, and proofs whose time is over.
+expired, with its evidence written first. Floors beat policy: the newest proven backup of a tier, what is on hold,
+being read, under Object Lock or needed by something that is kept stays, and so does every expired backup while no
+newer one is proven. Archives without manifest and unfinished uploads go after a grace; so do staging folders of dead
+runs, scratch servers whose holder is dead, and proofs whose time is over. Databases that restores have kept beside
+others, and the copies that they took first (`safety/`), go after the policy's `restore.keep_old_days`, and not before
+a full backup of later is proven. Only databases that a restore has recorded itself are dropped, by name and oid, on
+servers of the policy, and never one with a session, a slot or a subscription; a hold on the safety copy keeps the
+database too.
 
 **When** 05:30 UTC daily. A missed slot that starts more than six hours late does nothing.
 
 **Needs** The policy (`BACKUP_POLICY`), the connections of each source's store and Slack. The store's role needs
 `s3:DeleteObject`, `s3:DeleteObjectVersion`, `s3:ListBucketVersions`; without the second a delete marker hides an
-object and its bytes stay until a lifecycle rule removes them, which the message says.
+object and its bytes stay until a lifecycle rule removes them, which the message says. Dropping a kept database needs
+`restore.source_connection`, or the connection of its server; a database that cannot be looked at makes the task red.
 
 **Changes** Scheduled runs delete. A run that a person starts only shows what would go, unless `delete` is set. What was
 decided and done is kept in `audit/<source>/cleanup/`.
 
 **Run again** Clear a source's task, or trigger a new run: it decides anew, and finishes what was left half done.
 
-**Undo** Deleted versions cannot be brought back. What is only hidden can: remove its delete marker. Hold a backup
-before it expires with `backup_hold` or `python -m include.backup hold add`.
+**Undo** Deleted versions and dropped databases cannot be brought back. What is only hidden can: remove its delete
+marker. Hold a backup before it expires with `backup_hold` or `python -m include.backup hold add`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ from airflow.sdk.exceptions import AirflowFailException
 from backup_operators.fleet import FleetOperator, folder_if_set
 from backup_operators.hook import BackupHook
 from backup_operators.notify import run_url
+from backup_operators.restore import restore_context
 from backup_operators.step import run_identity, step_log
 from include.backup.errors import CleanupError
 from include.backup.lateness import SCHEDULED
+from include.backup.process import Runner
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -56,6 +58,7 @@ class CleanupOperator(FleetOperator):
             log=step_log(),
             staging_root=folder_if_set("BACKUP_STAGING_DIR"),
             scratch_root=folder_if_set("BACKUP_SCRATCH_DIR"),
+            restores=lambda: restore_context(context, self.source, runner=Runner(log=step_log())),
         )
         plan = plan_cleanup(ctx)
         delete = run.run_type == SCHEDULED or self.delete == "True"
@@ -65,6 +68,8 @@ class CleanupOperator(FleetOperator):
     def _ended(self, context: Context, source: SourcePolicy, report: CleanupReport) -> dict[str, Any]:
         for line in report.decisions:
             step_log().info("%s", line)
+        for line in report.skipped:
+            step_log().warning("%s", line)
         step_log().info("%s", report.line())
         if report.failures or report.lost:
             raise CleanupError(f"{report.line()}: {'; '.join((*report.failures, *report.lost)[:5])}")
@@ -102,7 +107,7 @@ class HoldOperator(FleetOperator):
         from include.backup.holds import add_hold, parse_until, release_hold
         from include.backup.inventory import find_backup
         from include.backup.retention.cleanup import every_backup
-        from include.backup.steps.context import encryption_of, open_store, utc_now
+        from include.backup.steps.context import SAFETY_PREFIX, encryption_of, open_store, utc_now
 
         store = open_store(source, BackupHook().store(source.store.connection))
         run = run_identity(context)
@@ -115,7 +120,7 @@ class HoldOperator(FleetOperator):
             return {"hold_id": release.hold_id, "backup_id": release.backup_id}
         if self.action != "add":
             raise ParameterError(f"action is {self.action!r}; allowed: add, release")
-        catalog = every_backup(source, store)
+        catalog = every_backup(source, store, also=(SAFETY_PREFIX,))
         backup_id = find_backup(catalog, source.name, self.backup)
         catalog.locate(backup_id)
         # The same for each try of the run, so that a retry finds the hold that it has set.

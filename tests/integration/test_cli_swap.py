@@ -105,6 +105,11 @@ def test_a_release_is_rolled_back_and_the_rollback_is_taken_back(command: Comman
     again = command.here(*undo, "--end-sessions", "--yes-i-have-approval", SOURCE)
     assert again.code == 5
     assert "is gone" in again.error
+    aside = f"{SOURCE}_undone_{report['restore_id']}"
+    assert aside in lab.databases()
+    cleanup = command.here("cleanup", SOURCE, "--all")
+    assert cleanup.code == 0, cleanup.err
+    assert f"database {aside} on source within its time: put aside by an undo" in cleanup.out
 
 
 @pytest.mark.parametrize(

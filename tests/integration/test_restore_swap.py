@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from include.backup.connection_spec import Secret
 from include.backup.connections import DatabaseConnection
@@ -24,9 +25,11 @@ from include.backup.errors import (
     TargetBusyError,
 )
 from include.backup.evidence.check import check_ledger
+from include.backup.holds import add_hold, release_hold
 from include.backup.policy import RestoreServer
 from include.backup.restore import swap as swapping
 from include.backup.restore.choice import Choice, choose, parse_time
+from include.backup.restore.context import RestoreContext
 from include.backup.restore.kept import drop_kept, kept_databases
 from include.backup.restore.order import Strategy
 from include.backup.restore.properties import read_properties
@@ -43,6 +46,9 @@ from include.backup.restore.work import (
     require_compared,
     swap_in,
 )
+from include.backup.retention.cleanup import CleanupContext, plan_cleanup
+from include.backup.retention.databases import Fate
+from include.backup.retention.execute import dry_run, execute
 from include.backup.steps.context import Release, utc_now
 from include.local.stack import Stack
 from tests.support import source15 as fifteen
@@ -51,7 +57,7 @@ from tests.support.restores import QUIET, RestoreLab, make_lab, yes
 from tests.support.small_sources import SmallSource
 
 pytest_plugins = ["tests.support.cli_fixtures"]
-NAMES = ("prod_swap", "prod_fail", "prod_bad", "prod_release", "prod_acts")
+NAMES = ("prod_swap", "prod_fail", "prod_bad", "prod_release", "prod_acts", "prod_kept")
 # What a database itself may have, each thing awkward in its own way.
 OWN_PROPERTIES = """
 DO $$ BEGIN CREATE ROLE "Odd, ""role" NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -96,6 +102,25 @@ def properties(lab: RestoreLab, database: str) -> Any:
 
     with connect(lab.superuser, settings={}) as session:
         return read_properties(session, database)
+
+
+def kept_names(ctx: RestoreContext, source: str) -> set[str]:
+    return {kept.database for _, kept in kept_databases(ctx.store, source)}
+
+
+def cleanup(lab: RestoreLab, source: str, *, days: int) -> CleanupContext:
+    """Return the context of a cleanup some days from now."""
+    ctx = lab.context(source, clock=lambda: utc_now() + timedelta(days=days))
+    return CleanupContext(
+        source=ctx.source,
+        store=ctx.store,
+        ledger=ctx.ledger,
+        encryption=ctx.encryption,
+        actor="a test",
+        log=ctx.log,
+        restores=lambda: ctx,
+        clock=ctx.clock,
+    )
 
 
 def evidence(lab: RestoreLab, source: str) -> dict[str, int]:
@@ -150,7 +175,7 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
     kept = keep_old(ctx, order)
     assert keep_old(ctx, order) == kept
     assert (kept.database, kept.oid) == (order.kept, order.target.oid)
-    assert order.kept in {item.database for item in kept_databases(ctx.store, "prod_swap")}
+    assert order.kept in kept_names(ctx, "prod_swap")
     # A second try finds what was done.
     again = swap_in(ctx, order, seal, approve=lambda: yes(seal))
     assert again.already_done
@@ -159,10 +184,66 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
     assert evidence(lab, "prod_swap")["restore"] == 1
     with pytest.raises(RestoreRefusedError, match="is kept until"):
         drop_kept(ctx, kept)
-    later = lab.context("prod_swap", clock=lambda: utc_now() + timedelta(days=8))
-    assert drop_kept(later, kept) is True
-    assert order.kept not in lab.databases()
-    assert order.kept not in {item.database for item in kept_databases(ctx.store, "prod_swap")}
+
+
+def test_cleanup_drops_what_a_swap_has_kept_when_its_time_is_over_and_nothing_else(lab: RestoreLab) -> None:
+    ctx = lab.context("prod_kept")
+    order, seal = lab.loaded(ctx, backup_id=lab.backup("prod_kept"))
+    safety = back_up_target(ctx, order)["backup_id"]
+    swap_in(ctx, order, seal, approve=lambda: yes(seal))
+    keep_old(ctx, order)
+    # Of the same pattern, and made by somebody else.
+    foreign = order.kept[:-6] + "000000"
+    with lab.session("postgres") as session:
+        session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(foreign)))
+        session.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(order.kept)))
+    there = lab.databases()
+
+    def fate(cleaning: CleanupContext) -> tuple[Fate, str]:
+        found = {one.name: one for one in plan_cleanup(cleaning).databases}
+        return found["kept"].fate, found["kept"].why
+
+    assert fate(cleanup(lab, "prod_kept", days=6))[0] is Fate.WITHIN
+    later = cleanup(lab, "prod_kept", days=8)
+    assert fate(later) == (Fate.KEPT, "no full backup of later than that restore is proven")
+    assert safety in {one.backup.backup_id for one in plan_cleanup(later).decisions if not one.expires}
+    lab.backup("prod_kept", prove=True)
+    hold = add_hold(
+        ctx.store,
+        ctx.ledger,
+        encryption=ctx.encryption,
+        backup_id=safety,
+        reason="investigation 12",
+        set_by="ann",
+        now=utc_now(),
+    )
+    assert fate(later)[0] is Fate.KEPT
+    assert "investigation 12" in fate(later)[1]
+    release_hold(
+        ctx.store,
+        ctx.ledger,
+        encryption=ctx.encryption,
+        hold_id=hold.hold_id,
+        released_by="ann",
+        reason="it is over",
+        now=utc_now(),
+    )
+    early = plan_cleanup(later)
+    with lab.session(order.kept):
+        assert "sessions are in it" in fate(later)[1]
+        # Whoever came after the plan was made keeps it as well.
+        assert "sessions are in it" in execute(later, replace(early, decisions=())).skipped[0]
+    plan = plan_cleanup(later)
+    shown = dry_run(later, plan)
+    assert [one.name for one in shown.removed if one.what == "database"] == [order.kept]
+    assert lab.databases() == there
+    done = execute(later, plan)
+    assert done.failures == ()
+    assert {one.name for one in done.removed} >= {order.kept, safety}
+    assert lab.databases() == there - {order.kept}
+    assert kept_names(ctx, "prod_kept") == set()
+    assert plan_cleanup(later).databases == ()
+    assert check_ledger(ctx.store, "prod_kept").subjects["deletion"] >= {order.kept, safety}
 
 
 def test_production_acts_while_its_copy_beside_does_not_and_what_takes_its_place_acts_again(lab: RestoreLab) -> None:

@@ -312,3 +312,31 @@ def test_five_years_day_by_day_agree_with_the_oracle(seed: int) -> None:
     for _ in range(5 * 365 + 1):
         years.day()
     years.check_coverage()
+
+
+@pytest.mark.parametrize(
+    ("others", "goes"),
+    [
+        ([backup(2, name="other", tier="weekly")], True),
+        ([backup(10, name="other", tier="weekly")], False),
+        ([backup(2, name="other", tier="weekly", proven=False)], False),
+        ([backup(2, name="other", tier="hourly", kind="tables")], False),
+        ([backup(2, name="other", tier="safety")], False),
+        ([backup(2, name="other", tier="nobody's")], False),
+        ([], False),
+    ],
+)
+def test_a_copy_of_what_a_restore_replaced_goes_when_a_later_full_backup_is_proven(
+    others: list[Candidate], goes: bool
+) -> None:
+    rules = {**RULES, "safety": TierRule(keep=Retention(amount=7, unit="day"), proven_elsewhere=True)}
+    full, rows, young = (
+        backup(9, name="full", tier="safety", proven=False),
+        backup(9, name="rows", tier="safety", kind="tables"),
+        backup(6.9, name="young", tier="safety"),
+    )
+    plan = plan_backups([full, rows, young, *others], rules, Guards(), now=NOW)
+    gone = {decision.backup.backup_id for decision in plan if decision.expires}
+    assert gone == ({"full", "rows"} if goes else set())
+    held = plan_backups([full, rows, *others], rules, Guards(held={"full": "a court order"}), now=NOW)
+    assert "full" not in {decision.backup.backup_id for decision in held if decision.expires}

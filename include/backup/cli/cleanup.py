@@ -7,6 +7,7 @@ from typing import Any
 
 from include.backup.chain import user_name
 from include.backup.cli.output import columns, size_text
+from include.backup.cli.restoring import restore_context
 from include.backup.cli.session import Session
 from include.backup.errors import CleanupError
 from include.backup.evidence import open_ledger
@@ -26,6 +27,7 @@ def run(session: Session) -> int:
         log=session.log,
         staging_root=session.staging_root,
         scratch_root=session.scratch_root,
+        restores=lambda: restore_context(session),
     )
     plan = plan_cleanup(ctx)
     report = execute(ctx, plan) if session.arguments.delete else dry_run(ctx, plan)

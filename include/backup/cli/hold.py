@@ -12,7 +12,7 @@ from include.backup.evidence import open_ledger
 from include.backup.holds import HoldState, add_hold, list_holds, parse_until, release_hold
 from include.backup.inventory import find_backup
 from include.backup.retention.cleanup import every_backup
-from include.backup.steps.context import encryption_of, utc_now
+from include.backup.steps.context import SAFETY_PREFIX, encryption_of, utc_now
 
 
 def run(session: Session) -> int:
@@ -21,7 +21,7 @@ def run(session: Session) -> int:
 
 
 def _add(session: Session) -> int:
-    catalog = every_backup(session.source, session.store)
+    catalog = every_backup(session.source, session.store, also=(SAFETY_PREFIX,))
     backup_id = find_backup(catalog, session.source.name, session.arguments.backup, tier=session.arguments.tier)
     catalog.locate(backup_id)
     hold = add_hold(

@@ -6,14 +6,14 @@ import sys
 from typing import Any
 
 from include.backup.approval import Approval
-from include.backup.chain import new_run, user_name
+from include.backup.chain import user_name
 from include.backup.cli.output import columns
+from include.backup.cli.restoring import restore_context
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.order import RestoreOrder, keep_order
 from include.backup.restore.prepare import Wish, prepare
-from include.backup.restore.restore import default_jobs
 from include.backup.restore.survey import change_lines
 from include.backup.restore.undo import Undo, find_undo, undo
 from include.backup.restore.words import Where
@@ -23,7 +23,7 @@ from include.backup.steps.context import utc_now
 
 def run(session: Session) -> int:
     """Swap or undo, or print only what would be done."""
-    ctx = _context(session)
+    ctx = restore_context(session)
     return _undo(session, ctx) if session.arguments.undo else _swap(session, ctx)
 
 
@@ -82,21 +82,6 @@ def _undo_lines(found: Undo) -> list[str]:
         return [*lines, "written      nothing since the swap, as far as the statistics say"]
     rows = [(item.table, str(item.inserted), str(item.updated), str(item.deleted)) for item in found.written]
     return [*lines, "lost from view, written since the swap:", *columns(("table", "new", "changed", "deleted"), rows)]
-
-
-def _context(session: Session) -> RestoreContext:
-    return RestoreContext(
-        policy=session.policy,
-        source=session.source,
-        connections=session.database,
-        store_connection=session.store_connection,
-        run=new_run(),
-        staging_root=session.arguments.work_dir or session.staging_root,
-        scratch_root=session.scratch_root,
-        runner=session.runner,
-        log=session.log,
-        jobs=session.arguments.jobs or default_jobs(),
-    )
 
 
 def _wish(session: Session) -> Wish:

@@ -6,13 +6,13 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 
-from include.backup.chain import new_run, user_name
+from include.backup.chain import user_name
 from include.backup.cli.restore import target_connection
+from include.backup.cli.restoring import restore_context
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.inventory import standing_of
 from include.backup.manifest import fingerprint
-from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination
 from include.backup.restore.restore import default_jobs
 from include.backup.restore.safety import take_safety_backup
@@ -70,17 +70,7 @@ def _store_copy(session: Session, work: TablesRestore, preview: TablesPreview) -
             f"the policy has no restore block for {session.source.name}, so that no copy of the tables can be stored "
             "first; give it one, or add --no-safety-copy"
         )
-    ctx = RestoreContext(
-        policy=session.policy,
-        source=session.source,
-        connections=session.database,
-        store_connection=session.store_connection,
-        run=new_run(),
-        staging_root=session.staging_root,
-        scratch_root=session.scratch_root,
-        runner=session.runner,
-        log=session.log,
-    )
+    ctx = restore_context(session)
     destination = Destination(
         server="command line",
         conn_id="command line",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from include.backup.policy import TierPolicy, Timeouts
+from include.backup.policy import RestorePolicy, TierPolicy, Timeouts
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, restore_policy
 from include.backup.retention.duration import Retention
@@ -57,7 +57,7 @@ def safety_tier(ctx: RestoreContext) -> TierPolicy:
         name=TIER,
         kind="full",
         schedule=None,
-        keep=Retention(amount=max(allowed.keep_old_days, 1), unit="day"),
+        keep=safety_keep(allowed),
         below_strategy=None,
         storage_class="STANDARD",
         prefix=SAFETY_PREFIX,
@@ -65,3 +65,8 @@ def safety_tier(ctx: RestoreContext) -> TierPolicy:
         prove="after",
         timeouts=Timeouts(**dict.fromkeys(Timeouts.__dataclass_fields__, allowed.timeout)),
     )
+
+
+def safety_keep(policy: RestorePolicy) -> Retention:
+    """Return how long a copy is kept: as long as the database that it was taken of."""
+    return Retention(amount=policy.keep_old_days, unit="day")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.evidence import EventKind
 from include.backup.postgres.session import connect
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.destination import allowed_destination
-from include.backup.restore.kept import KeptDatabase, read_kept
+from include.backup.restore.destination import allowed_destination, restore_policy
+from include.backup.restore.kept import UNDONE, KeptDatabase, keep, read_kept
 from include.backup.restore.order import name_beside, record_key
 from include.backup.restore.survey import database_facts
 from include.backup.restore.swap import SwapReport, undo_swap
@@ -76,6 +77,8 @@ def undo(ctx: RestoreContext, found: Undo, *, end_sessions: bool) -> SwapReport:
             raise RestoreRefusedError(
                 f"{len(now.sessions)} sessions are in {found.database}; end them, or add --end-sessions"
             )
+        if now is not None:
+            _keep_aside(ctx, found, now.oid)
         report = undo_swap(session, destination.connection, database=found.database, kept=found.kept, aside=found.aside)
     ctx.ledger.append(
         EventKind.RESTORE,
@@ -85,6 +88,25 @@ def undo(ctx: RestoreContext, found: Undo, *, end_sessions: bool) -> SwapReport:
         once=f"undo:{found.restore_id}:{ctx.run.run_id}",
     )
     return report
+
+
+def _keep_aside(ctx: RestoreContext, found: Undo, oid: int) -> None:
+    """Record until when what is put aside is kept, before it is: nobody else would ever drop it."""
+    keep(
+        ctx.store,
+        KeptDatabase(
+            restore_id=found.restore_id,
+            source=ctx.source.name,
+            server=found.server,
+            database=found.aside,
+            oid=oid,
+            replaced_by=found.database,
+            what="put aside by an undo",
+            drop_after=ctx.clock() + timedelta(days=restore_policy(ctx.source).keep_old_days),
+        ),
+        name=UNDONE,
+        encryption=ctx.encryption,
+    )
 
 
 def _kept(ctx: RestoreContext, restore_id: str) -> KeptDatabase:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from include.backup.base.stored import base_catalog, base_prefix, clusters
@@ -16,8 +17,12 @@ from include.backup.holds import held_backups, list_holds
 from include.backup.in_use import backups_in_use, stale_marks
 from include.backup.policy import SourcePolicy
 from include.backup.policy.cleanup import CleanupPolicy
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.safety import TIER as SAFETY_TIER
+from include.backup.restore.safety import safety_keep
 from include.backup.retention.bases import WalExpiry, base_candidates, clusters_of, expired_segments, wal_expiries
-from include.backup.retention.gather import gather, rules_of
+from include.backup.retention.databases import Fate, KeptDecision, plan_databases
+from include.backup.retention.gather import gather, newest_proven_full, rules_of
 from include.backup.retention.leftovers import (
     Orphan,
     Unfinished,
@@ -28,7 +33,7 @@ from include.backup.retention.leftovers import (
     unfinished_uploads,
 )
 from include.backup.retention.plan import Candidate, Decision, Guards, TierRule, plan_backups
-from include.backup.steps.context import open_catalog, utc_now
+from include.backup.steps.context import SAFETY_PREFIX, open_catalog, utc_now
 from include.backup.store import Encryption, ObjectStore
 
 BASE_TIER = "incremental"
@@ -36,7 +41,10 @@ BASE_TIER = "incremental"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanupContext:
-    """What a cleanup of one source is given. Without folders, those of this machine are left alone."""
+    """What a cleanup of one source is given. Without folders, those of this machine are left alone.
+
+    Without ``restores``, so are the databases that restores have kept.
+    """
 
     source: SourcePolicy
     store: ObjectStore
@@ -46,6 +54,7 @@ class CleanupContext:
     log: logging.Logger
     staging_root: Path | None = None
     scratch_root: Path | None = None
+    restores: Callable[[], RestoreContext] | None = None
     clock: Callable[[], datetime] = utc_now
 
 
@@ -65,6 +74,17 @@ class CleanupPlan:
     proofs: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     staging: tuple[Path, ...] = ()
+    databases: tuple[KeptDecision, ...] = ()
+
+    @property
+    def dropped(self) -> tuple[KeptDecision, ...]:
+        """The databases that go."""
+        return tuple(decision for decision in self.databases if decision.fate is Fate.DROPPED)
+
+    @property
+    def stuck(self) -> tuple[KeptDecision, ...]:
+        """The databases whose time is over and that stay all the same."""
+        return tuple(decision for decision in self.databases if decision.fate is Fate.KEPT)
 
     @property
     def expiring(self) -> tuple[Decision, ...]:
@@ -82,14 +102,14 @@ class CleanupPlan:
     @property
     def nothing_to_do(self) -> bool:
         found = (self.orphans, self.half_deleted, self.unfinished, self.wal, self.proofs, self.marks, self.staging)
-        return not self.expiring and not any(found)
+        return not self.expiring and not self.dropped and not any(found)
 
 
 def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
     """Read what the store holds, and decide; nothing is changed."""
     now = ctx.clock()
     source, store = ctx.source, ctx.store
-    catalog = open_catalog(source, store)
+    catalog = open_catalog(source, store, also=(SAFETY_PREFIX,))
     rules = cleanup_rules(source)
     gathered = gather(catalog, rules, now=now)
     bases = base_candidates(source, store)
@@ -101,7 +121,7 @@ def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
     no_archive = [*gathered.without_archive, *(item for item in listed_bases if item.archive is None)]
     no_manifest = [*gathered.without_manifest, *(item for item in listed_bases if item.manifest is None)]
     half_deleted, lost = _without_archive(ctx, [item.backup_id for item in no_archive])
-    places = {*(tier.prefix for tier in source.tiers.values()), *prefixes.values()}
+    places = {SAFETY_PREFIX, *(tier.prefix for tier in source.tiers.values()), *prefixes.values()}
     policy = source.cleanup or CleanupPolicy()
     existing = frozenset(prefixes)
     kept = {**guards.held, **guards.in_use}
@@ -118,19 +138,31 @@ def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
         proofs=old_proofs(store, source.name, existing=existing, keep=policy.keep_proofs, now=now),
         marks=stale_marks(store, source.name, now),
         staging=() if ctx.staging_root is None else dead_staging(ctx.staging_root, source, now=now),
+        databases=_databases(ctx, guards, lambda: newest_proven_full(catalog, gathered.candidates, rules), now),
     )
 
 
-def every_backup(source: SourcePolicy, store: ObjectStore) -> Catalog:
-    """Return the catalogue over all backups of a source, base backups included."""
-    return open_catalog(source, store, also=[base_prefix(cluster) for cluster in clusters(store)])
+def _databases(
+    ctx: CleanupContext, guards: Guards, newest: Callable[[], Candidate | None], now: datetime
+) -> tuple[KeptDecision, ...]:
+    if ctx.restores is None or ctx.source.restore is None:
+        return ()
+    proven = cache(lambda: None if (found := newest()) is None else found.snapshot_time)
+    return plan_databases(ctx.restores, ctx.store, ctx.source.name, held=guards.held, newest_proven=proven, now=now)
+
+
+def every_backup(source: SourcePolicy, store: ObjectStore, *, also: Iterable[str] = ()) -> Catalog:
+    """Return the catalogue over all backups of a source, base backups included, and those below other prefixes."""
+    return open_catalog(source, store, also=[*also, *(base_prefix(cluster) for cluster in clusters(store))])
 
 
 def cleanup_rules(source: SourcePolicy) -> dict[str, TierRule]:
-    """Return the rules of all tiers, base backups included."""
+    """Return the rules of all tiers, base backups and the copies of what restores have replaced included."""
     rules = rules_of(source)
     if source.base_backup is not None:
         rules[BASE_TIER] = TierRule(keep=source.base_backup.keep)
+    if source.restore is not None:
+        rules[SAFETY_TIER] = TierRule(keep=safety_keep(source.restore), proven_elsewhere=True)
     return rules
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from include.backup.catalog import manifest_key
 from include.backup.deletion import MARKER_MEANS, Gone, Outcome, delete_objects
-from include.backup.errors import StoreError
+from include.backup.errors import BackupError, RestoreRefusedError, StoreError, TargetBusyError
 from include.backup.evidence import EventKind
 from include.backup.proof.scratch_lease import reap_scratch
 from include.backup.records import to_json
+from include.backup.restore.kept import drop_kept
 from include.backup.retention.bases import WalExpiry, expired_segments
 from include.backup.retention.cleanup import CleanupContext, CleanupPlan, deletion_name, guards_of, keys_of
+from include.backup.retention.databases import Fate, KeptDecision, safety_copy_of
 from include.backup.retention.leftovers import remove_staging
 from include.backup.retention.plan import Decision
 
@@ -115,6 +117,8 @@ def dry_run(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
         *(Removed(what="proof", name=key, reason="its backup is gone, and its time is over") for key in plan.proofs),
         *(Removed(what="mark", name=key, reason="its reader died") for key in plan.marks),
         *(Removed(what="staging", name=path.name, reason="left by a dead run") for path in plan.staging),
+        *(_database(decision) for decision in plan.dropped),
+        *_not_looked_at(plan),
     ]
     return _report(plan, removed, dry=True)
 
@@ -132,9 +136,11 @@ def execute(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
             ctx.log.info("%s", skipped[-1])
             continue
         removed.append(_delete_backup(ctx, plan, decision))
+    kept_after_all = bool(skipped)
     removed += _delete_leftovers(ctx, plan)
+    removed += [*_drop_databases(ctx, plan, skipped), *_not_looked_at(plan)]
     # What a skipped base backup needs is found out anew by the next run.
-    removed += [] if skipped else [_delete_wal(ctx, expiry) for expiry in plan.wal]
+    removed += [] if kept_after_all else [_delete_wal(ctx, expiry) for expiry in plan.wal]
     report = _report(plan, removed, dry=False, skipped=skipped)
     _keep_report(ctx, report)
     return report
@@ -185,6 +191,40 @@ def _delete_leftovers(ctx: CleanupContext, plan: CleanupPlan) -> list[Removed]:
         reaped = reap_scratch(ctx.scratch_root, older_than_seconds=SCRATCH_HOURS * 3600, now=ctx.clock())
         found += [Removed(what="scratch server", name=name, reason="its holder is dead") for name in reaped]
     return found
+
+
+def _drop_databases(ctx: CleanupContext, plan: CleanupPlan, skipped: list[str]) -> Iterator[Removed]:
+    """Drop what restores have kept; holds are looked at again, and so is each database, by whoever drops it."""
+    due = [decision for decision in plan.databases if decision.fate in (Fate.DROPPED, Fate.GONE)]
+    if not due or ctx.restores is None:
+        return
+    restores = ctx.restores()
+    for decision in due:
+        held = guards_of(ctx.store, ctx.source.name, ctx.clock()).held.get(str(safety_copy_of(decision.kept)))
+        if held is not None:
+            skipped.append(f"database {decision.kept.database} is kept after all: {held}")
+            continue
+        try:
+            there = drop_kept(restores, decision.kept, name=decision.name)
+        except (RestoreRefusedError, TargetBusyError) as error:
+            skipped.append(f"database {decision.kept.database} is kept after all: {error}")
+        except BackupError as error:
+            yield replace(_database(decision), failed=(str(error),))
+        else:
+            if there:
+                ctx.log.info("%s", decision.line())
+                yield _database(decision)
+
+
+def _not_looked_at(plan: CleanupPlan) -> Iterator[Removed]:
+    """Yield the databases whose server does not answer: they would stay for ever, and nobody would know."""
+    for decision in plan.databases:
+        if decision.fate is Fate.UNKNOWN:
+            yield replace(_database(decision), failed=(decision.line(),))
+
+
+def _database(decision: KeptDecision) -> Removed:
+    return Removed(what="database", name=decision.kept.database, reason=decision.why, size=decision.bytes)
 
 
 def _abort(ctx: CleanupContext, *, key: str, upload_id: str, since: datetime) -> Removed:
@@ -252,10 +292,10 @@ def _report(plan: CleanupPlan, removed: Sequence[Removed], *, dry: bool, skipped
         made_at=plan.made_at,
         dry_run=dry,
         kept=plan.kept,
-        decisions=tuple(decision.line() for decision in plan.decisions),
+        decisions=(*(one.line() for one in plan.decisions), *(one.line() for one in plan.databases)),
         removed=tuple(removed),
         lost=plan.lost,
-        skipped=tuple(skipped),
+        skipped=(*(decision.line() for decision in plan.stuck), *skipped),
     )
 
 

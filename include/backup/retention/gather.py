@@ -14,7 +14,7 @@ from include.backup.errors import ArchiveError, BackupMissingError
 from include.backup.inventory import Standing, standing_of
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import SourcePolicy
-from include.backup.retention.plan import Candidate, TierRule
+from include.backup.retention.plan import Candidate, TierRule, stands_for_all
 
 CONCURRENCY = 8
 # Backups of these tiers refer to earlier ones: attachments that did not change, and incremental base backups.
@@ -52,7 +52,7 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
         candidates = [read.get(one.backup_id, one) for one in estimates]
         thinned = [one for one in candidates if one.backup_id in suspects and _thins(rules.get(one.tier))]
         proven = {one.backup_id for one, is_proven in pool.map(_with_proof(catalog), thinned) if is_proven}
-    proven |= _newest_proven(catalog, candidates, suspects)
+    proven |= _newest_proven(catalog, candidates, suspects, rules)
     return Gathered(
         candidates=tuple(replace(one, proven=one.backup_id in proven) for one in candidates),
         without_manifest=tuple(item for item in listed if item.manifest is None),
@@ -107,20 +107,37 @@ def _thins(rule: TierRule | None) -> bool:
     return rule is not None and rule.thinning is not None
 
 
-def _newest_proven(catalog: Catalog, candidates: Sequence[Candidate], suspects: set[str]) -> set[str]:
+def newest_proven_full(
+    catalog: Catalog, candidates: Iterable[Candidate], rules: Mapping[str, TierRule]
+) -> Candidate | None:
+    """Return the newest full backup of the policy's tiers that is proven."""
+    return _first_proven(catalog, [one for one in candidates if stands_for_all(one, rules)])
+
+
+def _newest_proven(
+    catalog: Catalog, candidates: Sequence[Candidate], suspects: set[str], rules: Mapping[str, TierRule]
+) -> set[str]:
     groups: dict[tuple[str, str], list[Candidate]] = {}
     for one in candidates:
         groups.setdefault((one.tier, one.kind), []).append(one)
     found: set[str] = set()
-    for group in groups.values():
+    for (tier, _), group in groups.items():
         if not any(one.backup_id in suspects for one in group):
             continue
-        is_proven = _with_proof(catalog)
-        for one in sorted(group, key=lambda one: (one.snapshot_time, one.backup_id), reverse=True):
-            if one.unknown is None and is_proven(one)[1]:
-                found.add(one.backup_id)
-                break
+        newest = (
+            newest_proven_full(catalog, candidates, rules)
+            if rules[tier].proven_elsewhere
+            else _first_proven(catalog, group)
+        )
+        if newest is not None:
+            found.add(newest.backup_id)
     return found
+
+
+def _first_proven(catalog: Catalog, group: Iterable[Candidate]) -> Candidate | None:
+    is_proven = _with_proof(catalog)
+    newest_first = sorted(group, key=lambda one: (one.snapshot_time, one.backup_id), reverse=True)
+    return next((one for one in newest_first if one.unknown is None and is_proven(one)[1]), None)
 
 
 def _with_proof(catalog: Catalog) -> Callable[[Candidate], tuple[Candidate, bool]]:

@@ -27,6 +27,8 @@ class Reason(StrEnum):
 
 
 EXPIRING = frozenset({Reason.THINNED, Reason.EXPIRED})
+# The group of the full backups of all tiers, beside those of each tier and kind.
+ANY_FULL = ("", "full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +52,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierRule:
-    """What the policy says of a tier."""
+    """What the policy says of a tier; copies that nobody proves wait for a newer proven full backup of any other."""
 
     keep: Retention
     thinning: Thinning | None = None
+    proven_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,7 @@ def plan_backups(
     stays, and so does every expired backup of a tier while no newer one of its kind there is proven.
     """
     ordered = sorted(backups, key=lambda backup: (backup.snapshot_time, backup.backup_id))
-    newest = _newest_proven(ordered)
+    newest = _newest_proven(ordered, rules)
     thinned = _thinned(ordered, rules, now)
     first = [_judge(backup, rules, guards, newest, backup.backup_id in thinned, now) for backup in ordered]
     return _with_what_is_needed(first)
@@ -112,7 +115,7 @@ def _judge(
     end = rule.keep.after(backup.counts_from or backup.snapshot_time)
     if now < end and not thinned:
         return _decide(backup, Reason.WITHIN, f"{rule.keep}, until {end:%Y-%m-%d %H:%M} UTC")
-    floor = _floor(backup, newest.get((backup.tier, backup.kind)))
+    floor = _floor(backup, newest.get(ANY_FULL if rule.proven_elsewhere else (backup.tier, backup.kind)))
     for reason, texts in ((Reason.HELD, guards.held), (Reason.IN_USE, guards.in_use)):
         if backup.backup_id in texts:
             return _decide(backup, reason, texts[backup.backup_id])
@@ -127,7 +130,7 @@ def _judge(
 
 def _floor(backup: Candidate, newest: Candidate | None) -> Decision | None:
     if newest is None:
-        return _decide(backup, Reason.NO_NEWER_PROVEN, "none of its tier and kind is proven")
+        return _decide(backup, Reason.NO_NEWER_PROVEN, "none is proven")
     if newest.backup_id == backup.backup_id:
         return _decide(backup, Reason.NEWEST_PROVEN, "")
     if newest.snapshot_time <= backup.snapshot_time:
@@ -135,8 +138,20 @@ def _floor(backup: Candidate, newest: Candidate | None) -> Decision | None:
     return None
 
 
-def _newest_proven(ordered: Sequence[Candidate]) -> dict[tuple[str, str], Candidate]:
-    return {(backup.tier, backup.kind): backup for backup in ordered if backup.proven and backup.unknown is None}
+def _newest_proven(ordered: Sequence[Candidate], rules: Mapping[str, TierRule]) -> dict[tuple[str, str], Candidate]:
+    found = {}
+    for backup in ordered:
+        if backup.proven and backup.unknown is None:
+            found[backup.tier, backup.kind] = backup
+            if stands_for_all(backup, rules):
+                found[ANY_FULL] = backup
+    return found
+
+
+def stands_for_all(backup: Candidate, rules: Mapping[str, TierRule]) -> bool:
+    """Say whether a proven backup lets copies go that nobody proves: a full one of a tier of the policy."""
+    rule = rules.get(backup.tier)
+    return backup.kind == ANY_FULL[1] and rule is not None and not rule.proven_elsewhere
 
 
 def _thinned(ordered: Sequence[Candidate], rules: Mapping[str, TierRule], now: datetime) -> frozenset[str]:
