@@ -12,9 +12,15 @@ from include.backup.archive.reader import ArchiveReader
 from include.backup.cli.output import Phases
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ArchiveError, BackupError, MemberHashError, RestoreError
+from include.backup.manifest import Member
+from include.backup.postgres.tools import find_tools
+from include.backup.process import Runner
 from include.backup.proof.digest import MultisetDigest, multiset_digest
+from include.backup.proof.record import Method
+from include.backup.proof.rows import RowComparer
 from include.backup.restore import tables as tables_module
 from include.backup.restore.progress import Counter
+from include.backup.restore.statistics import analyze
 from include.backup.restore.tables import TableLoader, archive_tasks
 from tests.support.proof_source import Site
 from tests.support.proofs import StoredBackup
@@ -128,3 +134,57 @@ def test_nothing_is_left_running_when_the_loading_is_stopped(
         with pytest.raises(RuntimeError, match="left early"), loader.loading():
             raise RuntimeError("left early")
     assert rows(site).rows == 0
+
+
+def compared(backup: StoredBackup, target: DatabaseConnection, digests: dict[str, MultisetDigest]) -> list[str]:
+    """Compare the loaded table as a restore does, and return what differs; the archive is not read."""
+
+    def unread(_: Member) -> Iterator[bytes]:
+        raise AssertionError("the archive was read again")
+
+    wanted = backup.data_member(LARGE)
+    comparer = RowComparer(
+        runner=Runner(),
+        tools=find_tools(17),
+        endpoint=target,
+        manifest=replace(backup.manifest, members=(wanted,)),
+        content=unread,
+        jobs=1,
+        digests=digests,
+    )
+    (proof,), differences = comparer.compare(log=lambda _: None)
+    assert (proof.method, proof.rows_restored) == (Method.MULTISET, 5000)
+    return [difference.detail for difference in differences]
+
+
+def test_a_table_in_streams_is_compared_by_what_was_read_while_it_was_loaded(
+    backup: StoredBackup, empty: DatabaseConnection, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("include.backup.restore.streams.TURN_BYTES", 1000)
+    digests = load(backup, empty)
+    assert compared(backup, empty, digests) == []
+    with site.session(TARGET) as session:
+        session.execute("UPDATE shop.here SET id = -id WHERE id = (SELECT max(id) FROM shop.here)")
+    assert compared(backup, empty, digests) == ["all 5000 rows are there but at least one has other content"]
+
+
+def test_every_table_has_statistics_whatever_its_kind_and_name(empty: DatabaseConnection, site: Site) -> None:
+    with site.session(TARGET) as session:
+        session.execute("""
+            CREATE TABLE public."a ""b" AS SELECT generate_series(1, 9) AS n;
+            CREATE TABLE public.parted (n int) PARTITION BY LIST (n);
+            CREATE TABLE public.part PARTITION OF public.parted FOR VALUES IN (1);
+            INSERT INTO public.parted SELECT 1 FROM generate_series(1, 7);
+            CREATE MATERIALIZED VIEW public.viewed AS SELECT * FROM public.parted;
+        """)
+    analyze(empty, jobs=2)
+    with site.session(TARGET) as session:
+        found = session.execute(
+            "SELECT relname, reltuples::int FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+            " AND relname IN ('a \"b', 'parted', 'part', 'viewed') ORDER BY 1"
+        ).fetchall()
+        columns = session.execute(
+            "SELECT DISTINCT tablename, inherited FROM pg_stats WHERE schemaname = 'public' ORDER BY 1, 2"
+        ).fetchall()
+    assert found == [('a "b', 9), ("part", 7), ("parted", 7), ("viewed", 7)]
+    assert columns == [('a "b', False), ("part", False), ("parted", True), ("viewed", False)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from include.backup.cli import restore_swap
 from include.backup.cli.output import columns
 from include.backup.cli.session import Session
 from include.backup.connection_spec import ConnectionSpec
@@ -24,6 +23,8 @@ def run(session: Session) -> int:
     """Restore a backup, or print only what would be done."""
     arguments = session.arguments
     if arguments.swap or arguments.undo:
+        from include.backup.cli import restore_swap
+
         return restore_swap.run(session)
     plan = plan_restore(_request(session))
     session.output.preview(plan.preview.lines())

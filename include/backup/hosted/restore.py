@@ -140,7 +140,7 @@ class _Work:
                 self._properties(session)
             leave_roles(session, plan.roles)
         with self.timed("analyze"):
-            Target(plan.request.endpoint, database=plan.request.endpoint.dbname).analyze()
+            Target(plan.request.endpoint, database=plan.request.endpoint.dbname).analyze(jobs=plan.request.jobs)
 
     def others(self) -> list[Any]:
         """Return the members that pg_restore needs as files."""

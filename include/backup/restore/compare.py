@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from include.backup.postgres.session import connect
 from include.backup.postgres.toc import Toc
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Runner
+from include.backup.proof.digest import MultisetDigest
 from include.backup.proof.large_objects import archived_large_objects, differing_large_objects
 from include.backup.proof.record import Difference, TableProof
 from include.backup.proof.rows import RowComparer
@@ -50,6 +51,7 @@ class RestoreComparer:
         tools: PostgresTools,
         jobs: int,
         without: Collection[tuple[str, str]] = (),
+        loaded: Mapping[str, MultisetDigest] | None = None,
     ) -> None:
         self._target = target
         self._manifest = _without(manifest, without)
@@ -57,6 +59,7 @@ class RestoreComparer:
         self._reader = reader
         self._tools = tools
         self._jobs = jobs
+        self._loaded = loaded or {}
 
     def compare(self, *, runner: Runner, progress: Progress) -> Comparison:
         """Compare everything; raises RestoreError when something cannot be read back."""
@@ -72,6 +75,7 @@ class RestoreComparer:
             manifest=self._manifest,
             content=self._reader.content,
             jobs=self._jobs,
+            digests=self._loaded,
         )
         tables, differences = rows.compare(log=lambda _: None, on_table=told)
         found = list(differences)

@@ -128,7 +128,7 @@ def restore_in_place(
         toc = read_toc(reader.read(TOC_MEMBER))
         tools = tools_for_target(manifest, target.inspect())
         _load(ctx, order, manifest, toc, tools)
-        target.analyze()
+        target.analyze(jobs=ctx.jobs)
         part = part_of(manifest, order.schemas)
         found = RestoreComparer(
             target=target,

@@ -28,6 +28,7 @@ from include.backup.manifest import Member
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.toc import Section
 from include.backup.process import Runner
+from include.backup.proof.digest import MultisetDigest
 from include.backup.proof.masking import findings
 from include.backup.quarantine import QuarantineReport, changed_tables, quarantine
 from include.backup.restore.compare import Comparison, RestoreComparer
@@ -141,6 +142,7 @@ class _Restore:
     durations: dict[str, float] = field(default_factory=dict)
     refused_properties: tuple[str, ...] = ()
     changed: frozenset[tuple[str, str]] = frozenset()
+    digests: dict[str, MultisetDigest] = field(default_factory=dict)
 
     def load(self, folder: Path) -> None:
         """Make the objects, load the rows, make indexes and constraints; what is no table is fetched meanwhile."""
@@ -161,7 +163,7 @@ class _Restore:
             for text in self.refused_properties:
                 self.log.warning("not restored: %s", text)
         with self._timed("analyze"):
-            request.target.analyze()
+            request.target.analyze(jobs=request.jobs)
 
     def quarantine(self) -> QuarantineReport:
         """Switch off what the copy would do by itself, before anybody can use it."""
@@ -184,6 +186,7 @@ class _Restore:
             tools=self.plan.tools,
             jobs=request.jobs,
             without=self.changed,
+            loaded=self.digests,
         )
         with self._timed("compare"):
             compared = comparer.compare(runner=self.runner, progress=self.progress)
@@ -204,6 +207,8 @@ class _Restore:
             tasks=archive_tasks(manifest, self.plan.toc, self.plan.request.target.endpoint),
             jobs=self.plan.request.jobs,
             counter=Counter(self.progress),
+            digests=self.digests if self.plan.request.compare else None,
+            only_split=True,
         )
         with tables.loading() as loaded:
             fetch.result()

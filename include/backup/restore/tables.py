@@ -29,9 +29,6 @@ from include.backup.restore.streams import AbandonedError, Stream, share_out
 
 # Below that the start of more sessions costs more than it saves.
 SPLIT_BYTES = 32 << 20
-# Rows of several streams cannot be written as frozen, so that building indexes writes every page once more. Two
-# streams do not make up for that (measured, see docs/adr/0005), the more so as another table loads beside one.
-LEAST_STREAMS = 3
 STOP_SECONDS = 0.2
 SMALL_BYTES = 1 << 20
 RUN_BYTES = 8 << 20
@@ -102,6 +99,8 @@ class TableLoader:
     counter: Counter
     # What the archive holds of each member's lines, whatever their order, where somebody wants to know.
     digests: dict[str, MultisetDigest] | None = None
+    # Of those in streams alone: the others keep their order, so that the SHA-256 in the manifest tells their rows.
+    only_split: bool = False
     # Of the loading sessions, besides those that every load needs.
     settings: Mapping[str, str] = field(default_factory=dict)
     _sessions: list[psycopg.Connection[dict[str, Any]]] = field(default_factory=list)
@@ -164,7 +163,7 @@ class TableLoader:
                 session.execute(task.truncation())
             cursor = session.cursor()
             with cursor.copy(task.statement(freeze=task.freeze)) as copy:
-                for chunk in self._content(task, stored):
+                for chunk in self._content(task, stored, digested=not self.only_split):
                     copy.write(chunk)
             self._check_rows(task, cursor.rowcount)
 
@@ -175,7 +174,7 @@ class TableLoader:
         with self._named(task):
             streams = [Stream(self._open(), statement) for _ in range(self.jobs)]
             try:
-                share_out(self._content(task, stored), streams)
+                share_out(self._content(task, stored, digested=True), streams)
                 self._check_rows(task, sum(stream.copied() for stream in streams))
                 for stream in streams:
                     stream.commit()
@@ -183,8 +182,8 @@ class TableLoader:
                 for stream in streams:
                     stream.abandon()
 
-    def _content(self, task: TableTask, stored: Iterator[bytes]) -> Iterator[bytes]:
-        digest = LineDigest() if self.digests is not None else None
+    def _content(self, task: TableTask, stored: Iterator[bytes], *, digested: bool) -> Iterator[bytes]:
+        digest = LineDigest() if digested and self.digests is not None else None
         for chunk in checked_lines(self._passing(stored), task.member, backup_id=self.manifest.backup_id):
             yield chunk
             if digest is not None:
@@ -267,7 +266,7 @@ def to_be_split(tasks: Sequence[TableTask], jobs: int) -> tuple[tuple[TableTask,
     left = sum(task.member.length for task in tasks)
     split: list[TableTask] = []
     for task in largest_first:
-        if jobs < LEAST_STREAMS or task.member.length < SPLIT_BYTES or task.member.length * jobs <= left:
+        if jobs == 1 or task.member.length < SPLIT_BYTES or task.member.length * jobs <= left:
             break
         split.append(task)
         left -= task.member.length

@@ -15,6 +15,7 @@ from include.backup.manifest import Manifest
 from include.backup.postgres.session import connect, query
 from include.backup.postgres.toc import Toc
 from include.backup.restore.statements import create_database_statement, database_properties
+from include.backup.restore.statistics import analyze
 
 # PostgreSQL cuts a longer name without a word, so that the wrong database would be looked at.
 LONGEST_NAME_BYTES = 63
@@ -117,11 +118,10 @@ class Target:
                     refused.append(f"{_text(statement)} ({_one_line(error)})")
         return tuple(refused)
 
-    def analyze(self) -> None:
+    def analyze(self, *, jobs: int) -> None:
         """Give the planner its statistics: a restore brings none."""
         try:
-            with connect(self.endpoint, settings={"statement_timeout": "0"}) as session:
-                session.execute("ANALYZE")
+            analyze(self.endpoint, jobs=jobs)
         except psycopg.Error as error:
             raise RestoreError(f"ANALYZE of {self.describe()} failed: {_one_line(error)}; run it again") from error
 
