@@ -8,7 +8,7 @@ tested: it is given damaged copies, and the run is red if it passes one. Of the 
 **When** Woken by each new backup, and daily as the policy's `verification.schedule` says. The event only wakes it: the
 work list is read from the store, so that an event that was lost loses nothing.
 
-**Needs** The policy (`BACKUP_POLICY`), the connections of the source's store and Slack, the pool `scratch`, the folder
+**Needs** The policy (`BACKUP_POLICY`), the connections of the source's store and Slack, the policy's pools, the folder
 `BACKUP_SCRATCH_DIR`. With WAL in the policy also the source's connection.
 
 **Changes** Adds proofs below `proofs/`, what it did below `audit/<source>/verification/`, and the results of the weekly
@@ -28,7 +28,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, chain
 
 from backup_operators.chain import LEASE_MARGIN, backups_of
-from backup_operators.defaults import SCRATCH_POOL, SCRATCH_TIMEOUT, Tag, dag_arguments, make_dags
+from backup_operators.defaults import SCRATCH_TIMEOUT, Tag, dag_arguments, make_dags
 from backup_operators.scratch import PrepareScratchOperator, RemoveScratchOperator
 from backup_operators.verification import CheckLogOperator, ControlVerifierOperator, VerifyBackupsOperator
 from include.backup.errors import PolicyError
@@ -56,10 +56,16 @@ def backup_verification(source: SourcePolicy) -> DAG:
             task_id="prepare_scratch", execution_timeout=SCRATCH_TIMEOUT, prove="True", lease=lease
         )
         proof = VerifyBackupsOperator(
-            task_id="verify_backups", source=source.name, execution_timeout=policy.timeout, pool=SCRATCH_POOL
+            task_id="verify_backups",
+            source=source.name,
+            execution_timeout=policy.timeout,
+            pool=source.scheduling.scratch_pool,
         )
         control = ControlVerifierOperator(
-            task_id="control_verifier", source=source.name, execution_timeout=policy.timeout, pool=SCRATCH_POOL
+            task_id="control_verifier",
+            source=source.name,
+            execution_timeout=policy.timeout,
+            pool=source.scheduling.scratch_pool,
         )
         remove = RemoveScratchOperator(task_id="remove_scratch", execution_timeout=SCRATCH_TIMEOUT, lease=lease)
         chain(prepare, [proof, control], remove.as_teardown(setups=prepare))

@@ -11,8 +11,8 @@ finds the log broken: it triggers this DAG with `{"full": true, "reason": "…"}
 
 **Needs** The policy's blocks `base_backup` and `incremental`, a role with REPLICATION, `wal_level` of `replica` or
 `logical`, `summarize_wal` for incremental ones, the server's own major version of PostgreSQL on the worker, the
-connections that the policy names, the pools `pg_source` and `scratch`, `BACKUP_STAGING_DIR` and `BACKUP_SCRATCH_DIR`.
-A hosted Supabase project refuses all this: preflight says so.
+connections that the policy names, the policy's pools, `BACKUP_STAGING_DIR` and `BACKUP_SCRATCH_DIR`. A hosted Supabase
+project refuses all this: preflight says so.
 
 **Changes** Adds `incremental/<system identifier>/base/<backup_id>.tar`, its manifest and a proof to the bucket, and WAL
 beside it. On the source: a checkpoint, and the slot that keeps its log until it is stored.

@@ -10,8 +10,8 @@ tables' rows, such as a foreign key to one of them, is named in the proof.
 **When** As the policy's `tiers.hourly.schedule` says (minute 30 of every hour as shipped). Missed runs are not made
 up for.
 
-**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the pools `pg_source`
-and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`.
+**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the policy's pools, the
+folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`.
 
 **Changes** Adds `tables/<backup_id>.tar`, its manifest and a proof to the bucket. Never changes the source. While it
 dumps, it holds the lock of readers on every table, so that an `ALTER TABLE` waits for it.

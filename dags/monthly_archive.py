@@ -12,7 +12,7 @@ dumped twice, and nothing moves that is not proven.
 was missed by more than a day is left out and Slack is told: trigger a run by hand if the archive is still wanted.
 
 **Needs** The policy (`BACKUP_POLICY`) with the tiers monthly and, for January's copies, yearly; the connections that
-it names (source, store, attachments, Slack); the pools `pg_source` and `scratch`; the folders `BACKUP_STAGING_DIR` and
+it names (source, store, attachments, Slack); the policy's pools; the folders `BACKUP_STAGING_DIR` and
 `BACKUP_SCRATCH_DIR`. The store's user may delete versions below `monthly/`, or old versions stay and are paid for.
 
 **Changes** Adds up to two archives `monthly/<backup_id>.tar`, their manifests and their proofs, and in January the

@@ -8,9 +8,9 @@ then.
 **When** Triggered by the deployment: `include/ci/pre_deployment_backup.sh`, or Trigger in the UI. `release` and
 `git_sha` say what is about to be deployed; the manifest records both.
 
-**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the pools `pg_source`
-and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`. The DAG
-must not be paused: a run that is triggered on a paused DAG waits for ever.
+**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the policy's pools, the
+folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`. The DAG must not be paused:
+a run that is triggered on a paused DAG waits for ever.
 
 **Changes** Adds `<prefix>/<backup_id>.tar` and its manifest (and a proof) to the bucket. Never changes the source.
 

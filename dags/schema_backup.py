@@ -9,8 +9,8 @@ newest pre-deployment backup and sends the difference to Slack: what no release 
 **When** As the policy's `schema_backup.schedule` says (03:30 UTC as shipped). Missed runs are not made up for.
 
 **Needs** The policy (`BACKUP_POLICY`) with a block `schema_backup`; the connections that it names (source, store,
-Slack, and one of the type `git`: `host` is the URL; for ssh the extras `private_key` and `known_hosts`, for https login
-and password); `git` and `ssh`; the pool `pg_source`; the folder `BACKUP_STAGING_DIR`.
+Slack, and one of the type `git`: `host` is the URL; for ssh the extras `private_key` and `known_hosts`, for https
+login and password); `git` and `ssh`; the policy's pools; the folder `BACKUP_STAGING_DIR`.
 
 **Changes** Pushes to one branch of the git remote, never with force, and only below the source's folder. Keeps a
 repository in `BACKUP_STAGING_DIR/schema_history`. Never changes the source.
@@ -31,7 +31,6 @@ from airflow.sdk import DAG, chain
 from backup_operators.chain import ended_callback, messaging
 from backup_operators.defaults import (
     NOTIFY_TIMEOUT,
-    SOURCE_POOL,
     Tag,
     dag_arguments,
     last_resort,
@@ -65,7 +64,7 @@ def schema_backup(source: SourcePolicy) -> DAG:
         tags=[Tag.BACKUP, Tag.SCHEDULED],
     ) as dag:
         commit = CommitSchemaOperator(
-            task_id=COMMIT_TASK, source=source.name, execution_timeout=timeout, pool=SOURCE_POOL
+            task_id=COMMIT_TASK, source=source.name, execution_timeout=timeout, pool=source.scheduling.source_pool
         )
         announce = AnnounceDriftOperator(task_id=DRIFT_TASK, source=source.name, execution_timeout=DRIFT_TIMEOUT)
         notify = NotifySchemaOperator(

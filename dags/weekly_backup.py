@@ -8,8 +8,8 @@ row by row, the schema archive object by object.
 **When** As the policy's `tiers.weekly.schedule` says (Sundays 01:00 UTC as shipped). Runs that were missed are not
 made up for; after an unpause the last one is.
 
-**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the pools `pg_source`
-and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`.
+**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack), the policy's pools, the
+folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and `BACKUP_SCRATCH_DIR`.
 
 **Changes** Adds two archives, `<prefix>/<backup_id>.tar`, their manifests and a proof of each to the bucket. The two
 ids differ in their kind alone. Never changes the source.

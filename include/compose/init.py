@@ -1,6 +1,7 @@
 """The first container of docker-compose.yaml: metadata database, roles, administrator, connections, pools.
 
-Everything is made when it is missing, and nothing that a person changed is put back but the permissions of our roles.
+Everything is made when it is missing, and nothing that a person changed is put back but what files of this project say:
+the permissions of our roles, and the slots of the policy's pools.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from include.backup.errors import BackupError, SettingsError
+from include.backup.policy import load_policy, policy_path
 from include.backup.settings import SHIPPED_SETTINGS, load_settings
 from include.compose.roles import ROLES, Permissions
-from include.local.airflow_setup import airflow, load
+from include.local.airflow_command import airflow
+from include.local.airflow_setup import load
+from include.sync_pools import sync_pools
 
 FILE_SUFFIX = "_FILE"
 ADMIN = "admin"
@@ -26,6 +30,7 @@ def main() -> int:
     try:
         environ = with_files(os.environ)
         wanted = objects(environ)
+        pools = load_policy(policy_path(environ)).pools
         password = environ.get("PULSE_ADMIN_PASSWORD")
         if not password:
             raise SettingsError("PULSE_ADMIN_PASSWORD_FILE names no file with a password; make it with make_secrets")
@@ -37,6 +42,7 @@ def main() -> int:
     made += make_admin(password)
     with tempfile.TemporaryDirectory() as name:
         load(wanted, Path(name))
+    made += [f"pool {line}" for line in sync_pools(pools)]
     sys.stdout.write(f"init: {', '.join(made) or 'nothing to make'}\n")
     return 0
 

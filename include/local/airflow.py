@@ -160,8 +160,8 @@ def airflow_settings(layout: Layout, credentials: Credentials) -> dict[str, str]
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        # Each slot is a process that waits, with its own 60 MB.
-        "AIRFLOW__CORE__PARALLELISM": "4",
+        # Each slot is a process that waits, with its own 60 MB; as many as the policy's pools have together.
+        "AIRFLOW__CORE__PARALLELISM": "6",
         # No name service is asked.
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "AIRFLOW__CORE__FERNET_KEY": credentials.airflow_fernet_key,

@@ -1,19 +1,23 @@
 """Make Airflow's metadata database and fill it, in one process: importing Airflow is what takes long.
 
 Run as a program. Standard input is one JSON object, ``{"connections", "pools", "variables", "overwrite"}``;
-it is read once the database is made, so that the sender may still be waiting for a part of it.
+it is read once the database is made, so that the sender may still be waiting for a part of it. The policy's pools come
+from the policy that BACKUP_POLICY names.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from include.local.credentials import write_private
+from include.backup.policy import load_policy, policy_path
+from include.local.airflow_command import airflow, export, import_objects
+from include.sync_pools import sync_pools
 
 
 def main() -> None:
@@ -21,6 +25,7 @@ def main() -> None:
     airflow("db", "migrate")
     with tempfile.TemporaryDirectory() as name:
         load(json.loads(sys.stdin.read()), Path(name))
+    sync_pools(load_policy(policy_path(os.environ)).pools)
 
 
 def load(wanted: Mapping[str, Any], folder: Path) -> None:
@@ -45,32 +50,6 @@ def load(wanted: Mapping[str, Any], folder: Path) -> None:
     missing = connections.keys() - export("connections", folder).keys()
     if missing:
         raise SystemExit(f"Airflow did not take these connections: {', '.join(sorted(missing))}")
-
-
-def import_objects(kind: str, objects: Mapping[str, Any], folder: Path, *options: str) -> None:
-    """Import objects of one kind through a file that only its owner can read."""
-    if objects:
-        file = folder / f"{kind}.json"
-        write_private(file, json.dumps(objects))
-        airflow(kind, "import", *options, str(file))
-
-
-def export(kind: str, folder: Path) -> dict[str, Any]:
-    """Return what Airflow has of one kind."""
-    file = folder / f"existing_{kind}.json"
-    write_private(file, "")
-    airflow(kind, "export", str(file))
-    exported: dict[str, Any] = json.loads(file.read_text())
-    return exported
-
-
-def airflow(*words: str) -> None:
-    """Run one command of Airflow's command line in this process."""
-    # Here, since the import alone writes into Airflow's home.
-    from airflow.cli import cli_parser
-
-    arguments = cli_parser.get_parser().parse_args(words)
-    arguments.func(arguments)
 
 
 if __name__ == "__main__":

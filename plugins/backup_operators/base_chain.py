@@ -19,7 +19,7 @@ from backup_operators.base_backup import (
     VerifyBaseOperator,
 )
 from backup_operators.chain import LEASE_MARGIN, messaging
-from backup_operators.defaults import NOTIFY_TIMEOUT, QUEUE_MARGIN, SCRATCH_POOL, SCRATCH_TIMEOUT, SOURCE_POOL
+from backup_operators.defaults import NOTIFY_TIMEOUT, QUEUE_MARGIN, SCRATCH_TIMEOUT
 from backup_operators.notify import tell_of_ended_run
 from backup_operators.scratch import PrepareScratchOperator, RemoveScratchOperator
 from backup_operators.tell import TellOperator
@@ -51,7 +51,9 @@ def base_chain(source: SourcePolicy, policy: BaseBackupPolicy) -> None:
         reason="{{ params.reason }}",
         **step,
     )
-    take = TakeBaseOperator(task_id="take_base", execution_timeout=limits.take, pool=SOURCE_POOL, **step)
+    take = TakeBaseOperator(
+        task_id="take_base", execution_timeout=limits.take, pool=source.scheduling.source_pool, **step
+    )
     upload = UploadBaseOperator(task_id="upload", execution_timeout=limits.upload, **step)
     verify = VerifyBaseOperator(task_id="verify", execution_timeout=limits.verify, **step)
     store_wal = StoreWalOperator(task_id="store_wal", execution_timeout=limits.upload, **step)
@@ -62,7 +64,7 @@ def base_chain(source: SourcePolicy, policy: BaseBackupPolicy) -> None:
         lease=lease,
     )
     restore_test = StartBaseOperator(
-        task_id="restore_test", execution_timeout=limits.restore_test, pool=SCRATCH_POOL, **step
+        task_id="restore_test", execution_timeout=limits.restore_test, pool=source.scheduling.scratch_pool, **step
     )
     remove = RemoveScratchOperator(task_id="remove_scratch", execution_timeout=SCRATCH_TIMEOUT, lease=lease)
     close = CloseBaseOperator(

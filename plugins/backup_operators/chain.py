@@ -11,7 +11,7 @@ from typing import Any
 from airflow.sdk import Asset, BaseOperator, TriggerRule, chain
 
 from backup_operators.copies import ReportCopiesOperator
-from backup_operators.defaults import COPIES_TIMEOUT, NOTIFY_TIMEOUT, SCRATCH_POOL, SCRATCH_TIMEOUT, SOURCE_POOL
+from backup_operators.defaults import COPIES_TIMEOUT, NOTIFY_TIMEOUT, SCRATCH_TIMEOUT
 from backup_operators.messages import WORK
 from backup_operators.notify import NotifyOperator, tell_of_ended_run
 from backup_operators.operators import (
@@ -154,14 +154,19 @@ class Steps:
         step = common if kind is None else {**common, "kind": kind}
         ending = "" if kind is None else f"_{kind}"
         self.preflight = PreflightOperator(task_id=f"preflight{ending}", execution_timeout=limits.preflight, **step)
-        self.dump = DumpOperator(task_id=f"dump{ending}", execution_timeout=limits.dump, pool=SOURCE_POOL, **step)
+        self.dump = DumpOperator(
+            task_id=f"dump{ending}", execution_timeout=limits.dump, pool=source.scheduling.source_pool, **step
+        )
         self.compress = CompressOperator(task_id=f"compress{ending}", execution_timeout=limits.compress, **step)
         self.upload = UploadOperator(task_id=f"upload{ending}", execution_timeout=limits.upload, **step)
         self.verify = VerifyOperator(
             task_id=f"verify{ending}", execution_timeout=limits.verify, asset=backups_of(source.name), **step
         )
         self.restore_test = RestoreTestOperator(
-            task_id=f"restore_test{ending}", execution_timeout=limits.restore_test, pool=SCRATCH_POOL, **step
+            task_id=f"restore_test{ending}",
+            execution_timeout=limits.restore_test,
+            pool=source.scheduling.scratch_pool,
+            **step,
         )
         self.close = CloseStagingOperator(
             task_id=f"close_staging{ending}",

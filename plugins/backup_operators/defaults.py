@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import CronTriggerTimetable, get_parsing_context
 
 from include.backup.policy import Schedule, SourcePolicy, TierPolicy, load_policy, policy_path
+from include.backup.policy.scheduling import work_of
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -21,8 +22,6 @@ log = logging.getLogger(__name__)
 
 OWNER = "backup"
 START_DATE = datetime(2025, 1, 1, tzinfo=UTC)
-SOURCE_POOL = "pg_source"
-SCRATCH_POOL = "scratch"
 SCRATCH_TIMEOUT = timedelta(minutes=10)
 NOTIFY_TIMEOUT = timedelta(minutes=5)
 COPIES_TIMEOUT = timedelta(minutes=10)
@@ -50,7 +49,7 @@ def dag_arguments(source: SourcePolicy, dag_name: str) -> dict[str, Any]:
         "max_active_runs": 1,
         "max_consecutive_failed_dag_runs": 0,
         "is_paused_upon_creation": True,
-        "default_args": default_args(source),
+        "default_args": default_args(source, dag_name),
     }
 
 
@@ -59,13 +58,20 @@ def timetable(schedule: Schedule | None) -> CronTriggerTimetable | None:
     return None if schedule is None else CronTriggerTimetable(schedule.cron, timezone=schedule.timezone)
 
 
-def default_args(source: SourcePolicy) -> dict[str, Any]:
-    """Return the arguments that all tasks of a source's DAGs share."""
+def default_args(source: SourcePolicy, dag_name: str) -> dict[str, Any]:
+    """Return the arguments that all tasks of a source's DAG share."""
+    work = work_of(dag_name)
+    queue = source.scheduling.queue_of(work)
     return {
         "owner": OWNER,
         "depends_on_past": False,
         "retries": source.retries,
         "retry_delay": timedelta(seconds=source.retry_delay_seconds),
+        "pool": source.scheduling.pool(work),
+        "priority_weight": source.scheduling.priorities[work],
+        # Not the sum of what comes after: a long DAG is no more urgent than a short one.
+        "weight_rule": "absolute",
+        **({} if queue is None else {"queue": queue}),
     }
 
 

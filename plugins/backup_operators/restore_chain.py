@@ -9,7 +9,7 @@ from airflow.sdk import TriggerRule, chain
 
 from backup_operators.approval import ASK_TASK, AskOperator, CheckApprovalOperator
 from backup_operators.chain import messaging
-from backup_operators.defaults import NOTIFY_TIMEOUT, SOURCE_POOL
+from backup_operators.defaults import NOTIFY_TIMEOUT
 from backup_operators.restore import PREVIEW, RESOLVE, ask_for
 from backup_operators.restore_tasks import (
     CheckAfterwardsOperator,
@@ -90,7 +90,9 @@ def restore_chain(source: SourcePolicy, restore: RestorePolicy) -> None:
             execution_timeout=SHORT,
             trigger_rule=TriggerRule.NONE_FAILED,
         ),
-        SafetyBackupOperator(task_id="take_safety_backup", execution_timeout=restore.timeout, pool=SOURCE_POOL, **late),
+        SafetyBackupOperator(
+            task_id="take_safety_backup", execution_timeout=restore.timeout, pool=source.scheduling.source_pool, **late
+        ),
         LoadBesideOperator(task_id="restore_beside", execution_timeout=restore.timeout, **once),
         CompareOperator(task_id="compare_rows", execution_timeout=restore.timeout, **late),
         SwapOperator(task_id="swap_databases", execution_timeout=SHORT, **once),

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import Param, TriggerRule, chain
 
 from backup_operators.approval import ASK_TASK, AskOperator, CheckApprovalOperator
-from backup_operators.defaults import NOTIFY_TIMEOUT, SOURCE_POOL
+from backup_operators.defaults import NOTIFY_TIMEOUT
 from backup_operators.restore import PREVIEW, RESOLVE
 from backup_operators.restore_chain import (
     ASK_RETRIES,
@@ -129,7 +129,9 @@ def restore_tables_chain(source: SourcePolicy, restore: RestorePolicy) -> None:
             execution_timeout=SHORT,
             trigger_rule=TriggerRule.NONE_FAILED,
         ),
-        SafetyCopyOperator(task_id="take_safety_copy", execution_timeout=restore.timeout, pool=SOURCE_POOL, **late),
+        SafetyCopyOperator(
+            task_id="take_safety_copy", execution_timeout=restore.timeout, pool=source.scheduling.source_pool, **late
+        ),
         RestoreTablesOperator(task_id="restore_tables", execution_timeout=restore.timeout, **{**late, "retries": 0}),
         CheckTablesOperator(task_id="check_afterwards", execution_timeout=PREVIEW_TIMEOUT, **late),
         notify.as_teardown(),

@@ -65,7 +65,7 @@ def test_a_recovery_is_never_tried_twice(bag: Any) -> None:
 
 
 def test_what_reads_the_source_and_what_runs_a_server_waits_its_turn(bag: Any) -> None:
-    pools = {task.task_id: task.pool for task in bag.dags[BASE].tasks if task.pool != "default_pool"}
+    pools = {task.task_id: task.pool for task in bag.dags[BASE].tasks if task.pool != "backups"}
     assert pools == {"take_base": "pg_source", "restore_test": "scratch"}
 
 

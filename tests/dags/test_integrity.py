@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from backup_operators.defaults import OWNER, Tag
-from include.backup.settings import SHIPPED_SETTINGS
+from include.backup.policy import SHIPPED_POLICY, load_policy
 from tests.dags.bag import read_dags
 
 # DAGs that are one chain and nothing else.
@@ -135,11 +136,48 @@ def test_teardowns_do_not_decide_a_runs_state(bag: Any, dag_id: str) -> None:
 
 @pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
 def test_one_task_at_a_time_reads_a_source_or_runs_a_server(bag: Any, dag_id: str) -> None:
-    pools = {task.task_id: task.pool for task in bag.dags[dag_id].tasks if task.pool != "default_pool"}
+    pools = {task.task_id: task.pool for task in bag.dags[dag_id].tasks if task.pool != "backups"}
     assert pools == {"dump": "pg_source", "restore_test": "scratch"}
+
+
+def test_every_pool_is_one_of_the_policys_and_restores_share_none_with_backups(bag: Any) -> None:
+    made = {*load_policy(SHIPPED_POLICY).pools, "default_pool"}
+    pools = {dag_id: {task.pool for task in dag.tasks} for dag_id, dag in bag.dags.items()}
     # A task whose pool does not exist waits for ever, and nothing says so.
-    given = yaml.safe_load(SHIPPED_SETTINGS.read_text())["airflow"]["pools"]
-    assert set(pools.values()) <= {pool["pool_name"] for pool in given}
+    assert set().union(*pools.values()) <= made
+    for dag_id, found in pools.items():
+        restores = ".restore_" in dag_id or dag_id.endswith(".backup_hold")
+        assert ("restores" in found) is restores, dag_id
+        # Its safety backup reads the source's server like any other.
+        assert not restores or found <= {"restores", "pg_source"}
+    # What says that a pool is missing must not wait in it.
+    assert pools["backup_health"] == {"default_pool"}
+    assert pools["pulse_messages.incremental_backup"] == {"default_pool"}
+
+
+def test_where_slots_are_short_restores_go_first(bag: Any) -> None:
+    weights = {
+        name.partition(".")[2]: {(task.priority_weight, task.weight_rule) for task in dag.tasks}
+        for name, dag in bag.dags.items()
+        if "." in name
+    }
+    ordered = ("restore_database", "pre_deployment_backup", "incremental_backup", "daily_backup", "backup_verification")
+    found = [weights[name] for name in ordered]
+    assert [{weight for weight, _ in one} for one in found] == [{100}, {50}, {40}, {20}, {10}]
+    assert {str(rule) for one in found for _, rule in one} == {"absolute"}
+
+
+def test_a_sources_own_queue_and_pool_reach_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = yaml.safe_load(SHIPPED_POLICY.read_text())
+    policy["pools"]["pg_eu"] = 1
+    own = {"queue": "eu", "restore_queue": "eu_restores", "pools": {"source": "pg_eu"}}
+    policy["sources"]["pulse_messages"]["scheduling"] = own
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    monkeypatch.setenv("BACKUP_POLICY", str(tmp_path / "policy.yaml"))
+    dags = read_dags().dags
+    assert {task.queue for task in dags["pulse_messages.daily_backup"].tasks} == {"eu"}
+    assert {task.queue for task in dags["pulse_messages.restore_table"].tasks} == {"eu_restores"}
+    assert dags["pulse_messages.daily_backup"].get_task("dump").pool == "pg_eu"
 
 
 def test_the_daily_backup_is_due_when_the_policy_says(bag: Any) -> None:

@@ -29,7 +29,7 @@ def test_the_tasks_are_wired_as_designed(dag: Any) -> None:
     assert wired == {COMMIT_TASK: {DRIFT_TASK}, DRIFT_TASK: {"notify"}, "notify": set()}
     assert [task.task_id for task in dag.tasks if task.is_teardown] == ["notify"]
     assert not dag.get_task("notify").on_failure_fail_dagrun
-    assert {task.task_id: task.pool for task in dag.tasks if task.pool != "default_pool"} == {COMMIT_TASK: "pg_source"}
+    assert {task.task_id: task.pool for task in dag.tasks if task.pool != "backups"} == {COMMIT_TASK: "pg_source"}
 
 
 def test_nothing_is_left_to_a_default(dag: Any) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.compose.roles import ROLES
 from include.local.airflow_api import AirflowApi, ApiError, ApiUnreachableError
 from include.local.ports import free_port_base
@@ -159,7 +160,8 @@ def test_init_makes_everything_once(production: Production) -> None:
     assert "user admin" in first
     assert "init: nothing to make" in second
     admin = production.api("admin")
-    assert {pool["name"] for pool in admin.get("/pools")["pools"]} >= {"pg_source", "scratch"}
+    slots = {pool["name"]: pool["slots"] for pool in admin.get("/pools")["pools"]}
+    assert load_policy(SHIPPED_POLICY).pools.items() <= slots.items()
     connections = {item["connection_id"] for item in admin.get("/connections")["connections"]}
     assert {"pulse_messages_db", "pulse_backups_s3"} <= connections
 

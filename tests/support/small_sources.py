@@ -90,6 +90,7 @@ def write_policy(path: Path, sources: Iterable[SmallSource], *, broken: str) -> 
     """Write the shipped policy with more sources in it, one of which is not acceptable; retries come soon."""
     policy = yaml.safe_load(SHIPPED_POLICY.read_text())
     policy["defaults"]["retry_delay_seconds"] = 1
+    policy["pools"] = dict.fromkeys(policy["pools"], 8)
     policy["defaults"]["restore"]["thaw"]["poll_seconds"] = 1
     policy["sources"].update({source.name: source.policy() for source in sources})
     policy["sources"][broken] = SmallSource(name=broken).policy()

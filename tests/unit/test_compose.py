@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from include.backup.policy import SHIPPED_POLICY, load_policy
-from include.backup.settings import SHIPPED_SETTINGS
 from include.compose import make_secrets
 from include.compose.init import with_files
 
@@ -147,8 +146,12 @@ def test_init_is_given_the_file_with_what_the_settings_take() -> None:
     init = yaml.safe_load(COMPOSE.read_text())["services"]["airflow-init"]
     assert init["env_file"] == [{"path": ".env", "required": False}]
     assert "/.env" in (ROOT / ".gitignore").read_text().splitlines()
-    pools = {pool["pool_name"] for pool in yaml.safe_load(SHIPPED_SETTINGS.read_text())["airflow"]["pools"]}
-    assert {"pg_source", "scratch"} <= pools
+
+
+def test_the_workers_have_slots_for_all_pools_at_once(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["airflow-worker"]
+    slots = int(worker["environment"]["AIRFLOW__CELERY__WORKER_CONCURRENCY"]) * worker["deploy"]["replicas"]
+    assert slots >= sum(load_policy(SHIPPED_POLICY).pools.values())
 
 
 def test_tasks_do_not_reach_the_world_past_the_proxy(compose: dict[str, Any]) -> None:

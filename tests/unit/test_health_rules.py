@@ -174,6 +174,8 @@ def task(state: str, minutes: float) -> TaskFact:
         ({"tasks": (task("queued", 29),)}, None),
         ({"tasks": (task("running", 60 * 25),)}, "stuck:pulse_messages.daily_backup.dump"),
         ({"tasks": (task("running", 60 * 23),)}, None),
+        ({"pools": frozenset({"default_pool", "pg_source", "scratch", "backups"})}, "pool:restores"),
+        ({"pools": frozenset({"default_pool", "pg_source", "scratch", "backups", "restores", "other"})}, None),
         ({"unreachable": "connection refused"}, "unreachable:airflow"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from include.local import airflow_setup
+from include.local import airflow_command, airflow_setup
 from include.local.airflow import airflow_settings
 from include.local.airflow_api import AirflowApi, ApiError, ApiUnreachableError
 from include.local.credentials import make_credentials
@@ -102,11 +102,11 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Any
         assert file.parent.is_dir()
         if words[1] == "export":
             file.write_text(json.dumps(existing[words[0]]))
-        else:
+        elif words[1] == "import":
             assert file.stat().st_mode & 0o777 == 0o600
             seen.append((words[:-1], json.loads(file.read_text())))
 
-    monkeypatch.setattr(airflow_setup, "airflow", airflow)
+    monkeypatch.setattr(airflow_command, "airflow", airflow)
     return seen
 
 

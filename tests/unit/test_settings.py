@@ -53,7 +53,8 @@ def test_the_shipped_settings_have_every_connection_that_the_shipped_policy_name
     assert source.attachments is not None
     wanted.add(source.attachments.connection)
     assert {spec.conn_id for spec in settings.connections} == wanted
-    assert {pool.name: pool.slots for pool in settings.pools} == {"pg_source": 1, "scratch": 1}
+    slots = {pool.name: pool.slots for pool in settings.pools}
+    assert slots == {"pg_source": 1, "scratch": 1, "backups": 2, "restores": 2}
 
 
 def test_values_come_from_the_environment() -> None:

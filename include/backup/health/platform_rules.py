@@ -21,6 +21,7 @@ HEALTHY = "healthy"
 def platform_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPolicy) -> Iterator[Finding]:
     """Yield what is wrong around the backups."""
     yield from _airflow(facts)
+    yield from _pools(facts, source)
     yield from _wal(facts, health)
     for disk in facts.disks:
         yield from _disk(disk, health)
@@ -113,6 +114,21 @@ def _airflow(facts: HealthFacts) -> Iterator[Finding]:
                 next_step="unpause it" if dag.paused else "look at import errors and at the dag-processor",
             )
     yield from _tasks(facts)
+
+
+def _pools(facts: HealthFacts, source: SourcePolicy) -> Iterator[Finding]:
+    """Yield the pools that tasks of the source would wait for in vain; nothing in Airflow says that one is missing."""
+    there = facts.airflow.pools
+    for name in source.scheduling.pools():
+        # Airflow is never without any: then it was not asked.
+        if there and name not in there:
+            yield Finding(
+                rule="pool",
+                subject=name,
+                severity=Severity.CRITICAL,
+                evidence=f"the pool {name} is not there: tasks of {source.name} wait in it for ever",
+                next_step="run `python -m include.sync_pools` where Airflow's metadata database is reached",
+            )
 
 
 def _tasks(facts: HealthFacts) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ from include.backup.policy.model import (
 )
 from include.backup.policy.restore import restore_policy
 from include.backup.policy.schedule import Schedule
+from include.backup.policy.scheduling import pools_policy, scheduling_policy, scheduling_problems
 from include.backup.policy.schema_backup import schema_backup_policy
 from include.backup.policy.supabase import supabase_policy
 from include.backup.policy.verification import verification_policy
@@ -75,17 +76,24 @@ def _read(path: Path, content: bytes) -> Policy:
     document = read_document(path, PolicyError, name=_shown(path))
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     _check_frame(document, schema)
+    pools = pools_policy(document.data.get("pools"))
     accepted: dict[str, Any] = {}
     rejected: dict[str, PolicyError] = {}
     for name, own in document.data["sources"].items():
         draft = merge(document, name, own)
-        problems = _problems(document, schema, draft) or overlapping_sources(draft, accepted)
+        problems = _problems(document, schema, draft) or [
+            *overlapping_sources(draft, accepted),
+            *(
+                draft.problem(("scheduling", key), text)
+                for key, text in scheduling_problems(draft.data.get("scheduling"), pools)
+            ),
+        ]
         if problems:
             rejected[name] = PolicyError(describe(document.name, problems))
         else:
             accepted[name] = _staggered(draft.data, name)
     sources = {name: _source(name, data) for name, data in accepted.items()}
-    return Policy(path=path, sources=MappingProxyType(sources), rejected=MappingProxyType(rejected))
+    return Policy(path=path, sources=MappingProxyType(sources), rejected=MappingProxyType(rejected), pools=pools)
 
 
 def _staggered(data: Any, source: str) -> Any:
@@ -159,6 +167,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         base_backup=base_backup_policy(data.get("base_backup"), keep=parse_keep),
         supabase=supabase_policy(data.get("supabase")),
         verification=verification_policy(data.get("verification")),
+        scheduling=scheduling_policy(data.get("scheduling")),
     )
 
 

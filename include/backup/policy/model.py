@@ -16,6 +16,7 @@ from include.backup.policy.health import HealthPolicy
 from include.backup.policy.incremental import IncrementalPolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
+from include.backup.policy.scheduling import DEFAULT_POOLS, SchedulingPolicy
 from include.backup.policy.schema_backup import SchemaBackupPolicy
 from include.backup.policy.supabase import SupabasePolicy
 from include.backup.policy.verification import VerificationPolicy
@@ -117,6 +118,7 @@ class SourcePolicy:
     incremental: IncrementalPolicy | None = None
     health: HealthPolicy | None = None
     verification: VerificationPolicy | None = None
+    scheduling: SchedulingPolicy = field(default_factory=SchedulingPolicy)
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""
@@ -130,11 +132,12 @@ class SourcePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """All sources that are acceptable, and why others were left out."""
+    """All sources that are acceptable, and why others were left out; ``pools`` are Airflow's, with their slots."""
 
     path: Path
     sources: Mapping[str, SourcePolicy]
     rejected: Mapping[str, PolicyError] = field(default_factory=dict)
+    pools: Mapping[str, int] = field(default_factory=lambda: DEFAULT_POOLS)
 
     def source(self, name: str) -> SourcePolicy:
         """Return a source; raises UnknownSourceError naming those that there are, or why it was left out."""
