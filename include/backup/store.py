@@ -220,13 +220,14 @@ class ObjectStore:
         encryption: Encryption,
         tags: Mapping[str, str] | None = None,
         lock: ObjectLock | None = None,
+        content_type: str = "application/json",
     ) -> bool:
         """Write a small object once. Return False when it was there already with the same bytes.
 
         Raises ObjectExistsError when it was there with other bytes.
         """
         for _ in range(WRITE_ATTEMPTS):
-            if self._put_once(key, body, encryption=encryption, tags=tags, lock=lock):
+            if self._put_once(key, body, encryption=encryption, tags=tags, lock=lock, content_type=content_type):
                 return True
             # A store that is just deciding between two writers answers as if it were there, and it may not be.
             with suppress(ObjectMissingError):
@@ -245,6 +246,7 @@ class ObjectStore:
         encryption: Encryption,
         tags: Mapping[str, str] | None,
         lock: ObjectLock | None,
+        content_type: str,
     ) -> bool:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         with self.errors(key, "write"):
@@ -254,7 +256,7 @@ class ObjectStore:
                     Key=key,
                     Body=body,
                     ChecksumSHA256=checksum,
-                    ContentType="application/json",
+                    ContentType=content_type,
                     IfNoneMatch="*",
                     Tagging=tagging(tags),
                     **encryption.arguments(),

@@ -23,6 +23,7 @@ class MemoryStore(ObjectStore):
         self._lock = threading.Lock()
 
     def head(self, key: str) -> ObjectInfo | None:
+        self.calls.append(f"head {key}")
         content = self.objects.get(key)
         return None if content is None else self._info(key, content)
 
@@ -49,6 +50,7 @@ class MemoryStore(ObjectStore):
         encryption: Encryption,
         tags: Mapping[str, str] | None = None,
         lock: ObjectLock | None = None,
+        content_type: str = "application/json",
     ) -> bool:
         with self._lock:
             self.calls.append(f"put {key}")

@@ -141,6 +141,7 @@ def make_parser() -> Parser:
     _health(commands)
     _alerts(commands)
     _watch(commands)
+    _audit(commands)
     return parser
 
 
@@ -307,6 +308,16 @@ def _watch(commands: argparse._SubParsersAction[Parser]) -> None:
         "--most-minutes", type=_minutes, default=150, metavar="N", help="how old the heartbeat may be; default: 150"
     )
     command.add_argument("--slack", action="store_true", help="also tell the source's Slack channel")
+
+
+def _audit(commands: argparse._SubParsersAction[Parser]) -> None:
+    command = _command(commands, "audit", "report on a month: what was kept, proven, restored, by whom, at what cost")
+    command.add_argument("--month", metavar="YYYY-MM", help="default: the last one that is over")
+    command.add_argument("--output", type=Path, metavar="FILE", help="write the page (.html) or its data (.json)")
+    command.add_argument("--keep", action="store_true", help="store both, and record their hashes as evidence")
+    command.add_argument(
+        "--restore-test", action="store_true", help="restore and compare the newest backup first, in a scratch server"
+    )
 
 
 def _cleanup(commands: argparse._SubParsersAction[Parser]) -> None:

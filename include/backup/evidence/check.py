@@ -113,21 +113,22 @@ class ChainCheck:
         self.began_at: datetime | None = None
         self._source = source
 
-    def add(self, stored: Stored) -> None:
-        """Check the next record in order of its number."""
+    def add(self, stored: Stored) -> Event | None:
+        """Check the next record in order of its number, and return it if it can be read."""
         self._expect(stored.sequence)
         if stored.content is None:
             self._find(stored.sequence, "was listed and cannot be read; it is being removed")
-            return
+            return None
         own = digest(stored.content)
         self.digests[stored.sequence] = own
+        event: Event | None = None
         try:
             event = read_event(stored.content, name=record_key(self._source, stored.sequence))
+            self._compare(event, stored.sequence)
         except ArchiveError as error:
             self._find(stored.sequence, f"cannot be read: {error}")
-        else:
-            self._compare(event, stored.sequence)
         self.head = Head(sequence=stored.sequence, sha256=own)
+        return event
 
     def _expect(self, sequence: int) -> None:
         missing = range(self.head.sequence + 1, sequence)

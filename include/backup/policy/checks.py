@@ -12,6 +12,7 @@ from include.backup.cron import cron_problem
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.archives import cold_problems, copy_problems, yearly_problems
+from include.backup.policy.audit import audit_problems
 from include.backup.policy.base_backup import base_backup_problems
 from include.backup.policy.incremental import incremental_problems
 from include.backup.policy.schema_backup import schema_backup_problems
@@ -84,14 +85,8 @@ def merge(document: Document, name: str, own: Any) -> Draft:
 def source_problems(draft: Draft) -> list[Problem]:
     """Return what is wrong with a source that fits the schema."""
     found = [*_encryption_problems(draft), *_critical_table_problems(draft)]
-    found += [
-        draft.problem(("schema_backup", key), text)
-        for key, text in schema_backup_problems(draft.data.get("schema_backup"))
-    ]
-    found += [
-        draft.problem(("verification", key), text)
-        for key, text in verification_problems(draft.data.get("verification"))
-    ]
+    for block, problems_of in _BLOCK_CHECKS.items():
+        found += [draft.problem((block, key), text) for key, text in problems_of(draft.data.get(block))]
     for name, tier in draft.data["tiers"].items():
         for check in _TIER_CHECKS:
             found += [draft.problem(("tiers", name, key), text) for key, text in check(name, tier)]
@@ -222,6 +217,12 @@ _TIER_CHECKS: tuple[Callable[[str, Mapping[str, Any]], Iterator[tuple[str, str]]
     cold_problems,
     copy_problems,
 )
+
+_BLOCK_CHECKS: Mapping[str, Callable[[Mapping[str, Any] | None], Iterator[tuple[str, str]]]] = {
+    "schema_backup": schema_backup_problems,
+    "verification": verification_problems,
+    "audit": audit_problems,
+}
 
 
 def _overlapping_tiers(draft: Draft) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from include.backup.cron import staggered
 from include.backup.duration import parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.attachments import attachments_policy
+from include.backup.policy.audit import audit_policy
 from include.backup.policy.base_backup import base_backup_policy
 from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
 from include.backup.policy.cleanup import cleanup_policy
@@ -168,6 +169,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         supabase=supabase_policy(data.get("supabase")),
         verification=verification_policy(data.get("verification")),
         scheduling=scheduling_policy(data.get("scheduling")),
+        audit=audit_policy(data.get("audit")),
     )
 
 

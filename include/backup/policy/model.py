@@ -9,6 +9,7 @@ from pathlib import Path
 
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
 from include.backup.policy.attachments import AttachmentsPolicy
+from include.backup.policy.audit import AuditPolicy
 from include.backup.policy.base_backup import BaseBackupPolicy
 from include.backup.policy.cleanup import CleanupPolicy
 from include.backup.policy.evidence import EvidencePolicy
@@ -119,6 +120,7 @@ class SourcePolicy:
     health: HealthPolicy | None = None
     verification: VerificationPolicy | None = None
     scheduling: SchedulingPolicy = field(default_factory=SchedulingPolicy)
+    audit: AuditPolicy = field(default_factory=AuditPolicy)
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""

@@ -116,7 +116,7 @@ def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
     listed_bases = base_catalog(source, store).list()
     prefixes = {**gathered.prefixes, **{item.backup_id: item.prefix for item in listed_bases}}
     guards = guards_of(store, source.name, now)
-    decisions = _decide((*gathered.candidates, *bases), rules, guards, ctx, prefixes, now)
+    decisions = decide((*gathered.candidates, *bases), rules, guards, store=store, prefixes=prefixes, now=now)
     grace = grace_of(source)
     no_archive = [*gathered.without_archive, *(item for item in listed_bases if item.archive is None)]
     no_manifest = [*gathered.without_manifest, *(item for item in listed_bases if item.manifest is None)]
@@ -171,25 +171,26 @@ def guards_of(store: ObjectStore, source: str, now: datetime) -> Guards:
     return Guards(held=held_backups(list_holds(store, source), now), in_use=backups_in_use(store, source, now))
 
 
-def _decide(
+def decide(
     candidates: Iterable[Candidate],
     rules: Mapping[str, TierRule],
     guards: Guards,
-    ctx: CleanupContext,
+    *,
+    store: ObjectStore,
     prefixes: Mapping[str, str],
     now: datetime,
 ) -> tuple[Decision, ...]:
     """Decide, then ask for the locks of what would expire, and decide again."""
     backups = tuple(candidates)
     decisions = plan_backups(backups, rules, guards, now=now)
-    if not ctx.store.has_object_lock():
+    if not store.has_object_lock():
         return decisions
     locked = {}
     for decision in decisions:
         if decision.expires:
             backup_id = decision.backup.backup_id
             for key in keys_of(prefixes[backup_id], backup_id):
-                text = ctx.store.lock_of(key)
+                text = store.lock_of(key)
                 if text is not None:
                     locked[backup_id] = text
     return plan_backups(backups, rules, replace(guards, locked=locked), now=now)

@@ -1,0 +1,355 @@
+"""What an audit's report says of given facts: tiers, objectives, costs, people, controls, and what it does not show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from include.backup.audit.build import build_report
+from include.backup.audit.controls import CONTROLS
+from include.backup.audit.facts import Asked, LedgerFacts, SourceFact, Use, WalRun
+from include.backup.audit.fleet import FRESH, fleet_lines, fleet_rows
+from include.backup.audit.month import Month, month_to_report
+from include.backup.audit.objectives import Point, daily_exposure, worst_losses
+from include.backup.audit.report import Report, Shown
+from include.backup.audit.storage import cost_of, held_at
+from include.backup.errors import ParameterError
+from include.backup.evidence.record import EventKind
+from include.backup.health.alerts import Alert
+from include.backup.health.board import Heartbeat
+from include.backup.health.finding import Severity
+from include.backup.inventory import Standing
+from include.backup.policy.audit import AuditPolicy, Prices
+from include.backup.records import from_json
+from tests.support.audits import (
+    MADE_AT,
+    MONTH,
+    SOURCE,
+    at,
+    audit_report,
+    backup,
+    backup_id,
+    busy_month,
+    event,
+    shipped,
+)
+
+GIB = 1 << 30
+
+
+def control(report: Report, name: str) -> tuple[Shown, str]:
+    (row,) = [row for row in report.controls if f"{row.control} {row.asks}".startswith(name)]
+    return row.state, row.evidence
+
+
+# --- the month ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "expected"), [(None, "2026-05"), ("2026-06", "2026-06"), ("2025-12", "2025-12")])
+def test_the_last_month_that_is_over_is_reported_unless_a_person_names_another(text: str, expected: str) -> None:
+    assert str(month_to_report(text, now=MADE_AT)) == expected
+
+
+@pytest.mark.parametrize("text", ["2026-07", "2026-13", "26-05", "x", "2026-5"])
+def test_a_month_that_is_none_or_has_not_begun_is_refused(text: str) -> None:
+    with pytest.raises(ParameterError):
+        month_to_report(text, now=MADE_AT)
+
+
+# --- tiers -------------------------------------------------------------------------------------------
+
+
+def test_what_was_due_and_not_made_is_named_and_deleted_backups_count_as_made() -> None:
+    events = [
+        *(event(EventKind.BACKUP, at(day, 3), subject=backup_id(day)) for day in range(1, 25) if day != 7),
+        *(
+            event(EventKind.PROOF, at(day, 3), subject=backup_id(day), facts={"result": "passed"})
+            for day in range(1, 25)
+            if day != 9
+        ),
+    ]
+    report = audit_report(events=events, backups=tuple(backup(day) for day in range(25, 32)))
+    (daily,) = [row for row in report.tiers if row.tier == "daily"]
+    assert (daily.due, daily.made, daily.proven, daily.missed) == (31, 30, 29, ("2026-05-07 02:00",))
+    assert (daily.held, daily.held_proven) == (7, 7)
+    assert any("1 of 31 daily backups were due and not made: 2026-05-07 02:00" in text for text in report.problems)
+    assert any("1 of the 30 daily backups of the month are not proven" in text for text in report.problems)
+
+
+def test_nothing_is_due_before_the_source_is_known_nor_while_it_may_still_be_on_its_way() -> None:
+    made_at = at(20, 2, 30)
+    ledger = LedgerFacts(began_at=at(18, 12))
+    report = audit_report(made_at=made_at, ledger=ledger, backups=(backup(19),))
+    (daily,) = [row for row in report.tiers if row.tier == "daily"]
+    assert (daily.due, daily.made, daily.missed) == (1, 1, ())
+    later = audit_report(made_at=made_at + timedelta(hours=2), ledger=ledger, backups=(backup(19),))
+    (daily,) = [row for row in later.tiers if row.tier == "daily"]
+    assert daily.missed == ("2026-05-20 02:00",)
+
+
+# --- objectives --------------------------------------------------------------------------------------
+
+
+def test_the_worst_loss_lies_right_before_the_next_recoverable_point_or_the_months_end() -> None:
+    points = [Point(available_at=at(day, 2, 20), data_of=at(day, 2)) for day in (1, 2, 4)]
+    losses = worst_losses(points, begin=at(1), until=at(5))
+    assert [seconds / 3600 for seconds in losses] == pytest.approx([24 + 1 / 3, 48 + 1 / 3, 22])
+    days = daily_exposure(points[1:], begin=at(1), until=at(5))
+    assert [day.seconds for day in days] == [None, 22 * 3600, 46 * 3600, pytest.approx(48 * 3600 + 1200)]
+
+
+def test_an_older_point_that_becomes_available_late_changes_nothing() -> None:
+    points = [Point(available_at=at(2), data_of=at(1)), Point(available_at=at(3), data_of=at(1) - timedelta(hours=9))]
+    assert worst_losses(points, begin=at(2), until=at(4)) == (3 * 86400.0,)
+
+
+def test_an_unproven_backup_and_a_broken_log_recover_nothing() -> None:
+    runs = (
+        WalRun(finished_at=at(1, 0, 16), mark_time=at(1, 0, 15), state="ok"),
+        WalRun(finished_at=at(30), mark_time=at(30), state="broken"),
+    )
+    report = audit_report(backups=(backup(30, standing=Standing.UNPROVEN),), wal_runs=runs)
+    backups, log, restores = report.objectives
+    assert (backups.state, backups.worst) == (Shown.NOT_SHOWN, None)
+    assert log.state is Shown.CONTRADICTED
+    assert log.worst == pytest.approx(31 * 86400 - 900)
+    assert (restores.state, restores.count) == (Shown.NOT_SHOWN, 0)
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(3600, Shown.SHOWN), (3601, Shown.CONTRADICTED)])
+def test_the_time_to_restore_is_what_passed_restore_tests_of_everything_took(seconds: float, state: Shown) -> None:
+    events = [
+        event(EventKind.PROOF, at(3), subject=backup_id(3), facts={"result": "passed", "seconds": seconds}),
+        event(EventKind.PROOF, at(3), subject=backup_id(3), facts={"result": "failed", "seconds": 9999}),
+        event(EventKind.PROOF, at(3), subject=backup_id(3, tier="hourly", kind="tables"), facts={"seconds": 9999}),
+        # A swap's seconds are how long nobody could connect.
+        event(EventKind.RESTORE, at(4), facts={"strategy": "swap", "seconds": 9999}),
+    ]
+    row = audit_report(events=events).objectives[-1]
+    assert (row.worst, row.count, row.state) == (seconds, 1, state)
+
+
+# --- storage -----------------------------------------------------------------------------------------
+
+
+def test_costs_are_counted_by_class_and_what_has_no_price_says_so() -> None:
+    uses = (
+        Use(tier="daily", storage_class="STANDARD", objects=2, size=100 * GIB),
+        Use(tier="monthly", storage_class="DEEP_ARCHIVE", objects=2, size=100 * GIB),
+        Use(tier="daily", storage_class="OUTPOSTS", objects=1, size=GIB),
+    )
+    report = audit_report(uses=uses)
+    assert [(row.use.storage_class, row.cost) for row in report.costs] == [
+        ("STANDARD", pytest.approx(2.3)),
+        ("DEEP_ARCHIVE", pytest.approx(0.099)),
+        ("OUTPOSTS", None),
+    ]
+    assert report.cost == pytest.approx(2.399)
+    assert cost_of(GIB, "STANDARD", Prices(per_gib_month={"STANDARD": 7.0})) == 7.0
+
+
+def test_what_lay_in_the_store_at_a_moment_counts_backups_that_were_deleted_since() -> None:
+    events = [
+        event(EventKind.BACKUP, at(2, 3), subject=backup_id(2), facts={"storage_class": "STANDARD_IA"}),
+        event(EventKind.DELETION, at(9), subject=backup_id(2), facts={"bytes": 5}),
+        event(EventKind.DELETION, at(9), subject=backup_id(1, tier="monthly"), facts={"bytes": 7}),
+        # Deleted before, made after, and one whose deletion failed: it is still there.
+        event(EventKind.DELETION, at(4), subject=backup_id(3), facts={"bytes": 1000}),
+        event(EventKind.DELETION, at(9), subject=backup_id(8), facts={"bytes": 1000}),
+        event(EventKind.DELETION, at(9), subject=backup_id(4), facts={"bytes": 1000}),
+        event(EventKind.DELETION, at(9), subject="cluster 1, timeline 1", facts={"objects": 3}),
+    ]
+    here = [backup(4, size=11), backup(6, size=13)]
+    found = held_at(at(5), here, events, {"monthly": "GLACIER"})
+    assert {(use.tier, use.storage_class): use.size for use in found} == {
+        ("daily", "STANDARD"): 11,
+        ("daily", "STANDARD_IA"): 5,
+        ("monthly", "GLACIER"): 7,
+    }
+
+
+# --- people ------------------------------------------------------------------------------------------
+
+
+def test_a_restore_into_production_without_an_approval_on_record_is_a_finding() -> None:
+    report = build_report(busy_month(), shipped())
+    first, second = report.restores
+    assert (first.approved_by, second.approved_by, second.production) == ("bob", None, True)
+    assert "restore r2 wrote to production, and no approval is on record" in report.problems
+    assert control(report, "CC6.3 what overwrites")[0] is Shown.CONTRADICTED
+    assert control(report, "CC6.3 duties")[0] is Shown.SHOWN
+
+
+@pytest.mark.parametrize("approved", ["Ann ", "ann, at the command line"])
+def test_who_approves_what_they_asked_for_is_one_person(approved: str) -> None:
+    facts = {"database": "d", "production": True, "requested_by": "ann", "approved_by": approved}
+    report = audit_report(events=[event(EventKind.RESTORE, at(2), facts=facts)])
+    assert control(report, "CC6.3 duties")[0] is Shown.CONTRADICTED
+
+
+def test_alerts_say_how_long_they_took_and_until_somebody_knew() -> None:
+    since = at(9, 3).isoformat()
+    fact = {"since": since, "severity": "critical", "evidence": "e"}
+    alert = Alert(
+        key="size:daily",
+        rule="size",
+        subject="daily",
+        severity=Severity.CRITICAL,
+        evidence="small",
+        next_step="look",
+        since=at(30),
+        seen_at=at(31),
+    )
+    before, after = replace(alert, key="old", since=at(1) - timedelta(days=9)), replace(alert, since=MADE_AT)
+    events = [
+        event(EventKind.ALERT, at(9, 3), subject="late:daily", facts={**fact, "what": "raised"}),
+        event(EventKind.ALERT, at(9, 4), subject="late:daily", actor="ann", facts={**fact, "what": "acknowledged"}),
+        event(EventKind.ALERT, at(11, 3), subject="late:daily", facts={**fact, "what": "resolved"}),
+    ]
+    report = audit_report(events=events, open_alerts=(alert, before, after))
+    old, late, size = report.alerts
+    assert (late.seconds, late.acknowledged_by, late.acknowledged_after) == (48 * 3600, "ann", 3600)
+    assert (old.resolved_at, size.seconds) == (None, 2 * 86400)
+    assert "critical alerts that were still open: old, size:daily" in report.problems
+
+
+def test_keys_and_holds_show_as_changes_and_without_any_it_is_not_shown() -> None:
+    nothing = audit_report()
+    assert control(nothing, "CC6.2")[0] is Shown.NOT_SHOWN
+    backups = (backup(1), backup(2, kms_key="arn:two"), backup(3, kms_key="arn:two"))
+    hold = event(EventKind.HOLD, at(4), subject=backup_id(1), actor="ann", facts={"action": "set", "reason": "court"})
+    report = audit_report(backups=backups, events=[hold])
+    assert [(row.key[-3:], row.backups) for row in report.keys] == [("one", 1), ("two", 2)]
+    assert [(row.what, row.actor) for row in report.changes] == [("hold set", "ann")]
+    changed = event(EventKind.POLICY_CHANGE, at(4), actor="ann", facts={"what": "bucket policy"})
+    assert control(audit_report(events=[changed]), "CC6.2")[0] is Shown.SHOWN
+
+
+# --- the live test, the ledger, encryption -------------------------------------------------------------
+
+
+def live_proof(result: str) -> Any:
+    facts = {"proof_id": "p9", "result": result, "rows": 7, "seconds": 3.5, "differences": 2}
+    return event(EventKind.PROOF, MADE_AT - timedelta(minutes=5), subject=backup_id(31), actor="me", facts=facts)
+
+
+def test_a_live_test_counts_only_by_its_own_record_in_the_ledger() -> None:
+    passed = audit_report(events=[live_proof("passed")], tested_by="me").live_test
+    assert (passed.passed, passed.proof_id, passed.rows, passed.seconds) == (True, "p9", 7, 3.5)
+    failed = audit_report(events=[live_proof("failed")], tested_by="me")
+    assert failed.live_test.passed is False
+    assert failed.problems[0].startswith("the live restore test FAILED")
+    assert control(failed, "A1.3")[0] is Shown.CONTRADICTED
+    none = audit_report(events=[live_proof("passed")], tested_by="somebody else")
+    assert none.live_test.passed is None
+    assert none.problems[0] == "the live restore test of this report left no proof"
+
+
+def test_what_is_wrong_with_the_ledger_is_a_finding_and_contradicts_its_control() -> None:
+    ledger = LedgerFacts(records=5, checked=5, head="5:x", findings=("record 3: is missing",), began_at=at(1))
+    report = audit_report(ledger=ledger)
+    assert "the ledger of evidence: record 3: is missing" in report.problems
+    assert control(report, "CC7.1")[0] is Shown.CONTRADICTED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encryption": "none", "kms_key": None},
+        {"encryption": "AES256", "kms_key": None},
+        {"kms_key": None},
+        {"encryption": None},
+        {"asked": Asked(lock=None, differences=("the store says that its key is another",))},
+        {"problem": "its manifest cannot be read"},
+    ],
+)
+def test_a_backup_that_is_not_known_to_be_encrypted_as_the_policy_says_is_a_finding(changes: dict[str, Any]) -> None:
+    good = audit_report(backups=(backup(1), backup(2)))
+    assert control(good, "CC6.1")[0] is Shown.SHOWN
+    report = audit_report(backups=(backup(1), backup(2, **changes)))
+    assert control(report, "CC6.1")[0] is Shown.CONTRADICTED
+    assert any("1 of 2 backups are not known to be encrypted" in text for text in report.problems)
+
+
+def test_locks_are_what_the_store_said_and_else_not_asked() -> None:
+    held = backup(1, asked=Asked(lock="COMPLIANCE until 2026-06-09 02:00 UTC"))
+    report = audit_report(backups=(held, backup(2), backup(3, asked=Asked(lock=None))), object_lock=True)
+    assert [row.lock for row in report.backups] == ["none", "not asked", "COMPLIANCE until 2026-06-09 02:00 UTC"]
+
+
+# --- controls and fleet --------------------------------------------------------------------------------
+
+
+def test_with_nothing_to_show_no_control_is_shown() -> None:
+    report = audit_report(ledger=LedgerFacts())
+    shown = {row.control for row in report.controls if row.state is not Shown.NOT_SHOWN}
+    # Only what the connection itself says, and that the policy has a tier for critical tables.
+    assert shown == {"CC6.7", "164.308(a)(7)(ii)(E)"}
+    assert len(report.controls) == len(CONTROLS)
+    assert {row.framework for row in report.controls} == {"SOC 2", "ISO/IEC 27001:2022", "HIPAA"}
+    assert control(audit_report(store_tls=False), "CC6.7")[0] is Shown.CONTRADICTED
+
+
+def test_a_good_month_has_nothing_to_object_to() -> None:
+    source = replace(shipped(), tiers={"daily": shipped().tier("daily")}, incremental=None)
+    days = range(1, 32)
+    events = [
+        event(EventKind.PROOF, at(day, 2, 20), subject=backup_id(day), facts={"result": "passed", "seconds": 60})
+        for day in days
+    ]
+    beat = Heartbeat(source=SOURCE, at=MADE_AT, alerts=0, run_id="r")
+    report = audit_report(
+        policy=source,
+        events=[*events, live_proof("passed")],
+        tested_by="me",
+        backups=tuple(backup(day) for day in days),
+        fleet=(SourceFact(source=SOURCE, heartbeat=beat),),
+    )
+    assert report.problems == ()
+    assert control(report, "A.8.13 a")[0] is Shown.SHOWN
+    assert control(report, "A.8.13 f")[0] is Shown.SHOWN
+
+
+def test_a_source_of_which_nobody_knows_is_not_protected() -> None:
+    beat = Heartbeat(source="a", at=MADE_AT, alerts=0, run_id="r")
+    alert = Alert(
+        key="late:daily",
+        rule="late",
+        subject="daily",
+        severity=Severity.CRITICAL,
+        evidence="it is late",
+        next_step="look",
+        since=at(30),
+        seen_at=at(31),
+    )
+    facts = (
+        SourceFact(source="good", heartbeat=beat),
+        SourceFact(source="alarmed", heartbeat=beat, alerts=(alert,)),
+        SourceFact(source="silent", heartbeat=replace(beat, at=MADE_AT - FRESH - timedelta(seconds=1))),
+        SourceFact(source="never"),
+        SourceFact(source="away", unknown="the store did not answer"),
+    )
+    rows = fleet_rows(facts, {"broken": "line 3: no connection"}, now=MADE_AT)
+    assert [row.source for row in rows if row.protected] == ["good"]
+    text = "\n".join(fleet_lines(rows))
+    for words in ("late:daily: it is late", "not looked at since", "never looked at", "did not answer", "line 3"):
+        assert words in text
+
+
+# --- the record ----------------------------------------------------------------------------------------
+
+
+def test_a_report_is_read_back_as_it_was_written() -> None:
+    report = build_report(busy_month(), shipped())
+    assert from_json(Report, report.to_json(), format_version=1, name="r") == report
+
+
+def test_a_report_says_what_it_was_counted_with() -> None:
+    assert shipped().audit == AuditPolicy()
+    report = build_report(busy_month(), shipped())
+    assert (report.month, report.begin, report.until) == (str(MONTH), MONTH.begin, MONTH.end)
+    assert report.prices.as_of == Prices().as_of.isoformat()
+    assert Month.parse(report.month) == MONTH
