@@ -478,6 +478,10 @@ class TargetBusyError(RestoreError):
     exit_code = 5
 
 
+class TargetFullError(RestoreError):
+    """Raised when the disk of the target's server is full; what was made there is removed again."""
+
+
 class SwapError(RestoreError):
     """Raised when a swap by rename failed; says whether it was undone."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from include.local.ports import free_port_base
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, make_run, run_chain
 from tests.support.pooler import transaction_pooler
+from tests.support.small_disk import mounted_disk
 from tests.support.source_sql import as_superuser, changed
 
 
@@ -298,13 +298,8 @@ def _truncate_while_pg_dump_waits(blocker: psycopg.Connection, admin: psycopg.Co
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("only root may mount a small disk: run the tests as root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "small", kib=1024) as folder:
+        yield folder
 
 
 def _setting(connection: psycopg.Connection, name: str) -> str:

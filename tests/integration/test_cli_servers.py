@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,26 +42,17 @@ def test_a_new_server_gets_the_roles_that_it_lacks(
 
 
 @pytest.mark.postgres15
-def test_a_postgresql_15_source_comes_back_into_15(
-    cli: CommandLine, source15: DatabaseConnection, state_dir: Path
+def test_a_postgresql_15_source_comes_back_into_15_and_into_17(
+    cli: CommandLine, cli_server: Server, source15: DatabaseConnection
 ) -> None:
     superuser = replace(source15, user=fifteen.SUPERUSER, password=Secret(fifteen.PASSWORD), dbname="postgres")
     fields = command_environment({}, pulse_messages_db=source15, restore_target=superuser)
     old = replace(cli.with_environment(**fields), secrets=(*cli.secrets, fifteen.PASSWORD, fifteen.BACKUP_PASSWORD))
     taken = old.here("run", SOURCE, "--tier", "daily", "--no-proof", "--json")
     assert taken.code == 0, taken.err
-    answer = old.run(
-        "restore",
-        SOURCE,
-        taken.document["backup_id"],
-        "--to-database",
-        "restored",
-        "--create",
-        *TARGET,
-        "--yes",
-        "--unproven",
-        "--json",
-    )
+    backup_id = taken.document["backup_id"]
+    arguments = ("restore", SOURCE, backup_id, "--to-database", "restored", "--create", *TARGET, "--yes", "--unproven")
+    answer = old.run(*arguments, "--json")
     assert answer.code == 0, answer.err
     server = Server(superuser)
     found, wanted = server.contents("restored"), server.contents(SOURCE)
@@ -70,6 +60,14 @@ def test_a_postgresql_15_source_comes_back_into_15(
     assert found == wanted
     assert answer.document["preview"]["pg_restore"].startswith("15.")
     assert answer.document["report"]["compared"]["large_objects"] == 5
+
+    new = old.with_environment(**command_environment({}, restore_target=cli_server.superuser))
+    into_17 = new.here(*arguments, "--json")
+    assert into_17.code == 0, into_17.err
+    assert into_17.document["report"]["compared"]["differences"] == []
+    assert into_17.document["preview"]["warnings"][-1].startswith("the backup is of PostgreSQL 15 and the target is 17")
+    rows = "--data-only"
+    assert cli_server.contents("restored", rows) == server.contents(SOURCE, rows, client=17)
 
 
 @pytest.mark.postgres15

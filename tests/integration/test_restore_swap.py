@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -23,10 +24,12 @@ from include.backup.errors import (
     RestoreRefusedError,
     SwapError,
     TargetBusyError,
+    TargetFullError,
 )
 from include.backup.evidence.check import check_ledger
 from include.backup.holds import add_hold, release_hold
 from include.backup.policy import RestoreServer
+from include.backup.postgres.account import give, source_user
 from include.backup.restore import swap as swapping
 from include.backup.restore.choice import Choice, choose, parse_time
 from include.backup.restore.context import RestoreContext
@@ -51,9 +54,11 @@ from include.backup.retention.databases import Fate
 from include.backup.retention.execute import dry_run, execute
 from include.backup.steps.context import Release, utc_now
 from include.local.stack import Stack
+from tests.integration.servers import enterable_folder
 from tests.support import source15 as fifteen
 from tests.support.command_line import Server
 from tests.support.restores import QUIET, RestoreLab, make_lab, yes
+from tests.support.small_disk import mounted_disk
 from tests.support.small_sources import SmallSource
 
 pytest_plugins = ["tests.support.cli_fixtures"]
@@ -363,6 +368,51 @@ def test_a_failed_load_leaves_nothing_beside(lab: RestoreLab, failing: str, monk
     assert (lab.state("prod_fail"), lab.databases()) == (before, databases)
     with pytest.raises(RestoreRefusedError, match="there is no"):
         swap_in(ctx, order, seal, approve=lambda: yes(seal))
+
+
+@pytest.mark.parametrize("room", [0.2, -1.0])
+def test_a_full_disk_at_the_target_leaves_production_alone_and_nothing_beside(
+    lab: RestoreLab, failing: str, small_disk: Path, room: float
+) -> None:
+    """What is beside gets the room of an empty database, and a part of what the rows take; or not even that."""
+    rows = lab.value("postgres", "SELECT pg_database_size('prod_fail') - pg_database_size('template0')")
+    free = free_bytes(small_disk)
+    lab.do("postgres", "CREATE DATABASE probe TEMPLATE template0")
+    empty = free - free_bytes(small_disk)
+    lab.drop("probe")
+    before, databases = lab.state("prod_fail"), lab.databases()
+    ctx = lab.context("prod_fail")
+    order, seal = lab.ordered(ctx, backup_id=failing)
+    (small_disk / "filler").write_bytes(bytes(free - empty - int(rows * room)))
+    with pytest.raises(TargetFullError, match=r"disk is full \(.*No space left on device.*free space"):
+        load(ctx, order, progress=QUIET)
+    assert (lab.state("prod_fail"), lab.databases()) == (before, databases)
+    with pytest.raises(RestoreRefusedError, match="there is no"):
+        swap_in(ctx, order, seal, approve=lambda: yes(seal))
+    # With room again, the same task gets to the end.
+    (small_disk / "filler").unlink()
+    load(ctx, order, progress=QUIET)
+    assert compare(ctx, order, seal, progress=QUIET).rows == order.backup_rows
+    lab.drop(order.beside)
+
+
+def free_bytes(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize
+
+
+@pytest.fixture
+def small_disk(lab: RestoreLab) -> Iterator[Path]:
+    """A disk on which every new database is made, while those that are there stay where they are."""
+    with enterable_folder() as folder, mounted_disk(folder / "disk", kib=32 << 10) as disk:
+        give(disk, source_user())
+        lab.do("postgres", f"CREATE TABLESPACE small LOCATION '{disk}'")
+        lab.do("postgres", "ALTER DATABASE template0 SET TABLESPACE small")
+        try:
+            yield disk
+        finally:
+            lab.do("postgres", "ALTER DATABASE template0 SET TABLESPACE pg_default")
+            lab.do("postgres", "DROP TABLESPACE small")
 
 
 def test_a_restored_database_that_differs_is_never_swapped_in(lab: RestoreLab, failing: str) -> None:

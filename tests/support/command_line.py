@@ -180,14 +180,17 @@ class Server:
         with self.session(self.superuser.dbname) as session:
             session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
 
-    def contents(self, database: str) -> list[str]:
-        """Return every line of a plain dump, sorted: the order of rows and grants is no content."""
+    def contents(self, database: str, *options: str, client: int | None = None) -> list[str]:
+        """Return every line of a plain dump, sorted: the order of rows and grants is no content.
+
+        It is made by the server's own client, or by one of another major version.
+        """
         with self.session(database) as session:
             major = session.info.server_version // 10000
-        tools = find_tools(major)
+        tools = find_tools(client or major)
         endpoint = replace(self.superuser, dbname=database)
         answer = subprocess.run(
-            [tools.path("pg_dump"), f"--dbname={connection_string(endpoint)}"],
+            [tools.path("pg_dump"), *options, f"--dbname={connection_string(endpoint)}"],
             env=minimal_environment(endpoint.environment()),
             capture_output=True,
             check=True,

@@ -286,3 +286,5 @@ def _warnings(request: RestoreRequest, facts: TargetFacts, roles: RoleStatements
         yield "no quarantine: cron jobs, webhooks, queued requests and subscriptions of the copy act at once"
     if not request.create:
         yield "the existing database keeps its owner, grants and settings; --create takes those of the backup"
+    if facts.major > (source := request.manifest.dump.server.major):
+        yield f"the backup is of PostgreSQL {source} and the target is {facts.major}: try what uses it before it counts"

@@ -22,6 +22,7 @@ from include.backup.errors import (
     RestoreDiffersError,
     RestoreError,
     SourceError,
+    TargetFullError,
 )
 from include.backup.in_use import reading
 from include.backup.manifest import Member
@@ -35,13 +36,14 @@ from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
 from include.backup.restore.progress import Counter, Progress
 from include.backup.restore.tables import TableLoader, archive_tasks
-from include.backup.restore.target import shown
+from include.backup.restore.target import disk_full, shown
 from include.backup.restore.work_folder import work_folder
 
 # What building the indexes may take of the target's memory, over all jobs.
 INDEX_MEMORY_MB = 512
 LEAST_INDEX_MEMORY_MB = 64
 SHOWN_FINDINGS = 3
+NO_SPACE = "No space left on device"
 _CREATING = re.compile(r": creating [A-Z ]+ ")
 
 
@@ -270,6 +272,8 @@ class _Restore:
         except CommandError as error:
             # The rest of the output, so the cause, stays out: it shows statements with their passwords.
             text = "; ".join(said[:SHOWN_FINDINGS]) or str(error).partition(":")[0]
+            if NO_SPACE in text:
+                raise TargetFullError(disk_full(request.manifest.backup_id, text)) from None
             raise RestoreError(f"{request.manifest.backup_id} does not restore: {text}") from None
 
     @contextmanager

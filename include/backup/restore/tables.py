@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import psycopg
 
 from include.backup.archive.members import uncompressed, without_trailer
-from include.backup.errors import MemberHashError, RestoreError
+from include.backup.errors import MemberHashError, RestoreError, TargetFullError
 from include.backup.manifest import Manifest, Member, TableData
 from include.backup.postgres.session import OUTPUT_SETTINGS, Endpoint, connect
 from include.backup.postgres.toc import Toc, parse_copy
@@ -26,6 +26,7 @@ from include.backup.proof.digest import LineDigest, MultisetDigest
 from include.backup.proof.masking import without_row
 from include.backup.restore.progress import Counter
 from include.backup.restore.streams import AbandonedError, Stream, share_out
+from include.backup.restore.target import disk_full
 
 # Below that the start of more sessions costs more than it saves.
 SPLIT_BYTES = 32 << 20
@@ -206,6 +207,8 @@ class TableLoader:
                 raise _GivenUpError from error
             # Only the message: details and context hold rows.
             said = without_row(error.diag.message_primary or " ".join(str(error).split()))
+            if isinstance(error, psycopg.errors.DiskFull):
+                raise TargetFullError(disk_full(f"{self.manifest.backup_id}: {_name(task)}", said)) from None
             raise RestoreError(f"{self.manifest.backup_id} does not restore: {_name(task)}: {said}") from None
 
     def _passing(self, stored: Iterator[bytes]) -> Iterator[bytes]:

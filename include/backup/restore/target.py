@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from include.backup.connections import DatabaseConnection
-from include.backup.errors import ParameterError, RestoreError, RestoreRefusedError
+from include.backup.errors import ParameterError, RestoreError, RestoreRefusedError, TargetFullError
 from include.backup.manifest import Manifest
 from include.backup.postgres.session import connect, query
 from include.backup.postgres.toc import Toc
@@ -83,6 +83,8 @@ class Target:
                 session.execute(create_database_statement(toc, name=self.database))
         except psycopg.errors.DuplicateDatabase as error:
             raise RestoreRefusedError(f"{self.describe()} was made by somebody else meanwhile; look who") from error
+        except psycopg.errors.DiskFull as error:
+            raise TargetFullError(disk_full(self.describe(), _one_line(error))) from error
         except psycopg.Error as error:
             raise RestoreRefusedError(
                 f"{self.describe()} cannot be made as the archive's database was: {_one_line(error)}; "
@@ -138,6 +140,11 @@ def check_database_name(name: str) -> None:
         )
     if name in RESERVED:
         raise ParameterError(f"{name} is PostgreSQL's own; restore into another database")
+
+
+def disk_full(what: str, said: str) -> str:
+    """Return what a person is told when a server has no room; ``said`` are PostgreSQL's words."""
+    return f"{what} is not restored: the target's disk is full ({said}); free space there, then try again"
 
 
 def shown(names: Sequence[str], *, most: int = SHOWN) -> str:
