@@ -14,6 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from include.aws.render import render
 from include.local import ports
 from include.local.credentials import Credentials, load_credentials, save_store_key
 from include.local.environment import service_environment
@@ -165,9 +166,8 @@ class Clients:
             self._iam.create_user(UserName=USER)
         for old in self._iam.list_access_keys(UserName=USER)["AccessKeyMetadata"]:
             self._iam.delete_access_key(UserName=USER, AccessKeyId=old.get("AccessKeyId", ""))
-        self._iam.put_user_policy(
-            UserName=USER, PolicyName="backups", PolicyDocument=json.dumps(backup_policy(self._key_arn()))
-        )
+        for name, document in backup_policies(self._key_arn()).items():
+            self._iam.put_user_policy(UserName=USER, PolicyName=name, PolicyDocument=json.dumps(document))
         made = self._iam.create_access_key(UserName=USER)["AccessKey"]
         return made["AccessKeyId"], made["SecretAccessKey"]
 
@@ -175,18 +175,15 @@ class Clients:
         return self._kms.describe_key(KeyId=KEY_ALIAS)["KeyMetadata"]["Arn"]
 
 
-def backup_policy(key_arn: str) -> dict[str, object]:
-    """Return the IAM policy of the backups' user: this bucket and this key, and the source's files to read."""
-    bucket, files = f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{FILES_BUCKET}"
-    keys = ["kms:DescribeKey", "kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"]
+def backup_policies(key_arn: str) -> dict[str, dict[str, Any]]:
+    """Return the IAM policies of the backups' user by name: those that include/aws has for AWS itself."""
+    values = {"BUCKET": BUCKET, "FILES_BUCKET": FILES_BUCKET, "KEY_ARN": key_arn}
+    names = ("iam-writer", "iam-cleaner", "iam-files")
+    # AWS judges by the key; this store by what the request names, which is the alias.
+    alias = {"Effect": "Allow", "Action": "kms:DescribeKey", "Resource": _alias_arn(key_arn)}
     return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": "s3:*", "Resource": [bucket, f"{bucket}/*"]},
-            {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": [files, f"{files}/*"]},
-            # AWS judges by the key; this store by what the request names, which is the alias.
-            {"Effect": "Allow", "Action": keys, "Resource": [key_arn, _alias_arn(key_arn)]},
-        ],
+        **{name: render(name, values) for name in names},
+        "alias": {"Version": "2012-10-17", "Statement": [alias]},
     }
 
 

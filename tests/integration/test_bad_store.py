@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from include.aws.render import render
 from include.backup import multipart
 from include.backup.connection_spec import Secret
 from include.backup.connections import StoreConnection
@@ -31,8 +32,10 @@ from include.backup.errors import (
 from include.backup.policy import SourcePolicy
 from include.backup.steps import close_staging, compress, dump, preflight, upload, verify
 from include.backup.steps.context import StepContext
+from include.backup.store import Encryption
 from include.local.credentials import load_credentials
 from include.local.ports import free_port_base
+from include.local.s3 import BUCKET
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, run_chain
 
@@ -122,6 +125,34 @@ def test_a_kms_key_that_is_disabled(make_context: ContextMaker, stack: Stack, po
         refused(make_context(), KmsKeyError, "Disabled", "alias/pulse-backups")
     finally:
         kms.enable_key(KeyId=key)
+
+
+@pytest.fixture
+def shipped_bucket_policy(stack: Stack, root_client: Any) -> Iterator[None]:
+    """The bucket with the policy of include/aws, and with another user as the one who may delete."""
+    key = clients_of(stack)("kms").describe_key(KeyId="alias/pulse-backups")["KeyMetadata"]["Arn"]
+    somebody = "arn:aws:iam::000000000000:user/somebody"
+    values = {"BUCKET": BUCKET, "KEY_ARN": key, "CLEANER_ROLE_ARN": somebody, "ADMIN_ROLE_ARN": somebody}
+    root_client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(render("bucket-policy", values)))
+    yield
+    root_client.delete_bucket_policy(Bucket=BUCKET)
+
+
+def test_the_shipped_bucket_policy_takes_a_backup_and_lets_its_writer_delete_none(
+    make_context: ContextMaker, shipped_bucket_policy: None
+) -> None:
+    ctx = make_context()
+    run_chain(ctx, until=verify)
+    for key in (ctx.archive_key, ctx.manifest_key):
+        with pytest.raises(StoreDeniedError):
+            ctx.store.remove(key)
+    plain = Encryption(algorithm="AES256")
+    with pytest.raises(StoreDeniedError):
+        ctx.store.put_if_absent(f"{ctx.archive_key}.plain", b"x", encryption=plain)
+    mark = f"in_use/{ctx.backup_id}/mark.json"
+    assert ctx.store.put_if_absent(mark, b"x", encryption=ctx.encryption)
+    ctx.store.remove(mark)
+    assert ctx.store.head(mark) is None
 
 
 def test_an_archive_that_is_there_with_other_content(staged: StepContext) -> None:

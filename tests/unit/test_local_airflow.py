@@ -20,7 +20,7 @@ from include.local.environment import service_environment
 from include.local.errors import StackError
 from include.local.layout import HOST, layout_of
 from include.local.run import RunView, follow_run, start_run, task_order, wait_for_dag
-from include.local.s3 import backup_policy, store_program
+from include.local.s3 import backup_policies, store_program
 
 Answer = Callable[[str, str, Mapping[str, Any]], tuple[int, Any]]
 
@@ -82,10 +82,10 @@ def test_the_store_checks_signatures_and_opens_no_other_port() -> None:
 
 
 def test_the_backups_user_may_use_its_bucket_and_its_key_only() -> None:
-    policy = backup_policy("arn:aws:kms:us-east-1:000000000000:key/1")
-    resources = json.dumps([statement["Resource"] for statement in policy["Statement"]])  # type: ignore[attr-defined]
+    policies = backup_policies("arn:aws:kms:us-east-1:000000000000:key/1")
+    resources = json.dumps([one["Resource"] for policy in policies.values() for one in policy["Statement"]])
     assert '"*"' not in resources
-    assert "kms:CreateKey" not in json.dumps(policy)
+    assert "kms:CreateKey" not in json.dumps(policies)
 
 
 # --- what Airflow is given -------------------------------------------------------------------------
