@@ -1,7 +1,7 @@
-"""airflow_settings.yaml for the Astro CLI, which fills in no ``${NAME}``: ``python -m include.local.astro_settings FILE``.
+"""airflow_settings.yaml for the Astro CLI, which fills in no ``${NAME}`` itself.
 
-The file that is written holds the secrets of the environment, for its owner alone; `astro dev start --settings-file`
-takes it. Keep it out of git: ``.astro/`` is.
+``python -m include.local.astro_settings FILE`` writes one that holds the secrets of the environment, for its owner alone.
+``astro dev start --settings-file FILE`` takes it. Keep it out of git: ``.astro/`` is.
 """
 
 from __future__ import annotations
