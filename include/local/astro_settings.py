@@ -1,6 +1,6 @@
 """airflow_settings.yaml for the Astro CLI, which fills in no ``${NAME}`` itself.
 
-``python -m include.local.astro_settings FILE`` writes one that holds the secrets of the environment, for its owner alone.
+``python -m include.local.astro_settings FILE`` writes one with the secrets of the environment, for its owner alone, and
 ``astro dev start --settings-file FILE`` takes it. Keep it out of git: ``.astro/`` is.
 """
 
