@@ -28,6 +28,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from backup_operators.base_chain import base_chain, base_dagrun_timeout, base_ended_callback
+from backup_operators.deadline import late_run_alert
 from backup_operators.defaults import Tag, dag_arguments, make_dags, timetable
 from include.backup.policy import Schedule, SourcePolicy
 
@@ -64,6 +65,7 @@ def base_backup(source: SourcePolicy) -> DAG:
         schedule=timetable(schedule),
         dagrun_timeout=base_dagrun_timeout(source, policy),
         on_failure_callback=base_ended_callback(source),
+        deadline=late_run_alert(source, "base", policy.deadline),
         params=parameters(),
         tags=[Tag.BACKUP, Tag.SCHEDULED],
     ) as dag:

@@ -28,6 +28,7 @@ from __future__ import annotations
 from airflow.sdk import DAG
 
 from backup_operators.chain import BackupChain, ended_run_callback
+from backup_operators.deadline import late_run_alert
 from backup_operators.defaults import Tag, dag_arguments, dagrun_timeout, has_tier, make_dags, timetable
 from include.backup.policy import SourcePolicy
 
@@ -44,6 +45,7 @@ def daily_backup(source: SourcePolicy) -> DAG:
         schedule=timetable(tier.schedule),
         dagrun_timeout=dagrun_timeout(source, tier),
         on_failure_callback=ended_run_callback(source, tier),
+        deadline=late_run_alert(source, tier.name, tier.deadline),
         tags=[Tag.BACKUP, Tag.SCHEDULED],
     ) as dag:
         backup = BackupChain(source, tier, prove=str(tier.prove == "in_chain"))

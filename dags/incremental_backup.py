@@ -33,6 +33,7 @@ from typing import Any
 from airflow.sdk import DAG, chain
 
 from backup_operators.chain import messaging
+from backup_operators.deadline import late_run_alert
 from backup_operators.defaults import NOTIFY_TIMEOUT, QUEUE_MARGIN, Tag, dag_arguments, make_dags, timetable
 from backup_operators.incremental import (
     RequestBaseOperator,
@@ -86,6 +87,7 @@ def incremental_backup(source: SourcePolicy) -> DAG:
         schedule=timetable(None if policy.cron is None else Schedule(cron=policy.cron, timezone="UTC")),
         dagrun_timeout=last_resort(policy),
         on_failure_callback=ended_wal_callback(source),
+        deadline=late_run_alert(source, "incremental", policy.deadline),
         tags=[Tag.BACKUP, Tag.SCHEDULED],
     ) as dag:
         preflight = WalPreflightOperator(task_id="preflight", execution_timeout=limits.preflight, **step)

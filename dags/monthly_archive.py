@@ -34,6 +34,7 @@ from airflow.sdk import DAG, Param
 
 from backup_operators.archives import ArchiveAttachmentsOperator, ChangeClassOperator, CopyYearlyOperator
 from backup_operators.chain import BackupChain, ended_run_callback
+from backup_operators.deadline import late_run_alert
 from backup_operators.defaults import Tag, dag_arguments, dagrun_timeout, has_tier, make_dags, timetable
 from backup_operators.lateness import CHECK_LATENESS_TIMEOUT, CheckLatenessOperator
 from include.backup.policy import SourcePolicy
@@ -67,6 +68,7 @@ def monthly_archive(source: SourcePolicy) -> DAG:
         schedule=timetable(tier.schedule),
         dagrun_timeout=dagrun_timeout(source, tier) * COPIES,
         on_failure_callback=ended_run_callback(source, tier),
+        deadline=late_run_alert(source, tier.name, tier.deadline),
         params=parameters(),
         tags=[Tag.BACKUP, Tag.SCHEDULED],
     ) as dag:

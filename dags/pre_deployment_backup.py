@@ -25,6 +25,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from backup_operators.chain import ReleaseFields, backup_chain, ended_run_callback
+from backup_operators.deadline import late_run_alert
 from backup_operators.defaults import Tag, dag_arguments, dagrun_timeout, has_tier, make_dags
 from include.backup.policy import SourcePolicy, TierPolicy
 
@@ -65,6 +66,7 @@ def pre_deployment_backup(source: SourcePolicy) -> DAG:
         schedule=None,
         dagrun_timeout=dagrun_timeout(source, tier),
         on_failure_callback=ended_run_callback(source, tier),
+        deadline=late_run_alert(source, tier.name, tier.deadline),
         params=parameters(tier),
         tags=[Tag.BACKUP, Tag.TRIGGERED],
     ) as dag:

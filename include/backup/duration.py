@@ -15,3 +15,8 @@ def parse_duration(text: str) -> timedelta:
     """
     amount, unit = text.split()
     return timedelta(seconds=int(amount) * _UNIT_SECONDS[unit.removesuffix("s")])
+
+
+def optional_duration(text: str | None) -> timedelta | None:
+    """Return a duration, or None where the policy has none."""
+    return None if text is None else parse_duration(text)

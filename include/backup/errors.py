@@ -362,6 +362,10 @@ class HoldError(ParameterError):
     """Raised when a hold cannot be set or released as asked."""
 
 
+class MessageError(BackupError):
+    """Raised when people had to be told of something, and nobody was."""
+
+
 # --- Supabase's Management API ---------------------------------------------------------------------
 
 

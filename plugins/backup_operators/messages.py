@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 WORK = ("preflight", "dump", "compress", "upload", "verify", "prepare_scratch", "restore_test", "close_staging")
@@ -131,6 +132,21 @@ def ended_text(*, source: str, tier: str, dag_id: str, run_id: str, url: str, re
             f"*Why:* {escape(why)}",
             f"*Next:* Look which task it waited for (a missing pool, no worker), put it right, trigger a new run. "
             f"<{url}|run>",
+        )
+    )
+
+
+def late_run_text(*, source: str, what: str, dag_id: str, run_id: str, state: str, limit: timedelta, url: str) -> str:
+    """Return the text for a run that is not over after the policy's time."""
+    if state == "queued":
+        todo = "Look whether an earlier run of it still goes on, and whether the scheduler starts anything."
+    else:
+        todo = "Look at the log of the task that runs or waits: a lock, a missing pool, no worker, a slow network."
+    return "\n".join(
+        (
+            f"⏰ *{escape(source)}* {escape(what)} backup *is late*",
+            f"*What:* run `{escape(run_id)}` of `{escape(dag_id)}` is still {escape(state)} after {limit}",
+            f"*Next:* {todo} Nothing ends it because of this. <{url}|run>",
         )
     )
 

@@ -69,6 +69,7 @@ SOURCES = (
     SmallSource(name="kill_restore_test", retries=1, prove="in_chain", extra_sql=SLOW_ROW),
     SmallSource(name="kill_task", retries=1),
     SmallSource(name="mark_dump", retries=1),
+    SmallSource(name="late_run", deadline="2 seconds"),
     SmallSource(name="outage_long", retries=1),
     # A retry that comes a second later finds the API server still away.
     SmallSource(name="outage_short", retries=5),

@@ -103,6 +103,15 @@ def mark_dump(lab: AirflowStack) -> Stopped:
         return ended(run, seconds)
 
 
+def late_run(lab: AirflowStack) -> Stopped:
+    """A dump waits for a table's lock for longer than the policy's deadline; people are told while it waits."""
+    run = lab.daily("late_run")
+    with lab.locked_table(run.source):
+        until(lambda: lab.messages(run), seconds=90, what="a message about the late run")
+        assert run.task("dump")["state"] == "running"
+    return ended(run, 0.0)
+
+
 SCENARIOS: Mapping[str, Callable[[AirflowStack], Stopped]] = {
     "dump": kill_dump,
     "compress": kill_compress,
@@ -110,6 +119,7 @@ SCENARIOS: Mapping[str, Callable[[AirflowStack], Stopped]] = {
     "restore_test": kill_restore_test,
     "task": kill_task,
     "mark": mark_dump,
+    "late": late_run,
 }
 Stops = Scenarios[AirflowStack, Stopped]
 
@@ -202,6 +212,19 @@ def test_a_dump_that_a_person_marks_failed_ends_at_once_and_lets_the_source_go(
     assert "*failed* at `dump`" in message
     # The message goes out at once, the task ends at its next heartbeat: either may be first.
     assert re.search(r"\*Why:\* (CommandKilledError: pg_dump was ended|.*, or somebody marked it)", message)
+
+
+@pytest.mark.parametrize("scenario", ["late"])
+def test_a_run_that_is_late_is_told_of_once_while_it_runs_and_then_ends_as_always(
+    stops: Stops, airflow_stack: AirflowStack, scenario: str
+) -> None:
+    stopped = stops[scenario]
+    assert stopped.state == "success", stopped.run.story()
+    late, done = airflow_stack.messages(stopped.run)
+    assert f"*What:* run `{stopped.run.run_id}` of `late_run.daily_backup` is still running after 0:00:02" in late
+    assert re.search(r"\*Next:\* \w.{20,}", late)
+    assert f"`{stopped.run.backup_id}`" in done
+    assert airflow_stack.secrets_in(late) == []
 
 
 def test_no_log_of_a_task_that_was_stopped_holds_a_secret(stops: Stops, airflow_stack: AirflowStack) -> None:

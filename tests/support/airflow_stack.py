@@ -186,7 +186,7 @@ class AirflowStack:
         """Return the texts that Slack got about a run."""
         texts = [str(entry["message"]) for entry in self.stack.slack.messages()]
         backup_id = run.backup_id
-        return [text for text in texts if backup_id in text]
+        return [text for text in texts if backup_id in text or f"`{run.run_id}` of `{run.dag_id}`" in text]
 
     @cached_property
     def secrets(self) -> dict[str, str]:

@@ -46,6 +46,7 @@ class SmallSource:
     response_timeout: str = "1 hour"
     critical_tables: tuple[str, ...] = ()
     schema_in_git: bool = False
+    deadline: str | None = None
 
     def policy(self) -> dict[str, Any]:
         """Return its part of the policy: nothing is scheduled."""
@@ -76,6 +77,7 @@ class SmallSource:
                     "keep": "7 days",
                     "prefix": "daily/",
                     "prove": self.prove,
+                    **({} if self.deadline is None else {"deadline": self.deadline}),
                 },
                 "pre_deployment": {"keep": "30 days", "prefix": "pre_deployment/"},
                 **({"weekly": WEEKLY} if self.weekly else {}),

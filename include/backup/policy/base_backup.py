@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from include.backup.cron import cron_problem
-from include.backup.duration import parse_duration
+from include.backup.duration import optional_duration, parse_duration
 from include.backup.retention import Retention
 
 
@@ -29,7 +29,7 @@ class BaseBackupPolicy:
 
     A full one is due when the last is ``full_every_days`` old. Runs between are incremental where ``incremental``
     says so and the server can (PostgreSQL 17 and newer, summarize_wal), and take nothing where it cannot. ``prove`` is
-    ``in_chain`` or ``after``.
+    ``in_chain`` or ``after``, and ``deadline`` after how long people are told of a run that is not over; None is never.
     """
 
     schedule: str | None
@@ -40,6 +40,7 @@ class BaseBackupPolicy:
     keep: Retention
     prove: str
     timeouts: BaseTimeouts
+    deadline: timedelta | None = None
 
 
 def base_backup_policy(data: Mapping[str, Any] | None, *, keep: Callable[[str], Retention]) -> BaseBackupPolicy | None:
@@ -56,6 +57,7 @@ def base_backup_policy(data: Mapping[str, Any] | None, *, keep: Callable[[str], 
         keep=keep(data["keep"]),
         prove=data["prove"],
         timeouts=BaseTimeouts(**{task: parse_duration(text) for task, text in data["timeouts"].items()}),
+        deadline=optional_duration(data.get("deadline")),
     )
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from include.backup.cron import cron_problem
-from include.backup.duration import parse_duration
+from include.backup.duration import optional_duration, parse_duration
 
 MEBIBYTE = 1 << 20
 
@@ -28,7 +28,8 @@ class IncrementalPolicy:
     """WAL of one source. ``hold_slot`` keeps WAL on the source until it is stored; each run streams from ``run_slot``.
 
     ``max_slot_bytes`` is what max_slot_wal_keep_size should be: beyond it the source gives up the slot rather than
-    fill its disk. ``batch_bytes`` bounds what one pass receives, and so the staging folder.
+    fill its disk. ``batch_bytes`` bounds what one pass receives, and so the staging folder. ``deadline`` is after how
+    long people are told of a run that is not over; None is never.
     """
 
     cron: str | None
@@ -39,6 +40,7 @@ class IncrementalPolicy:
     storage_class: str
     compression_level: int
     timeouts: WalTimeouts
+    deadline: timedelta | None = None
 
 
 def incremental_policy(source: str, data: Mapping[str, Any] | None) -> IncrementalPolicy | None:
@@ -56,6 +58,7 @@ def incremental_policy(source: str, data: Mapping[str, Any] | None) -> Increment
         storage_class=data["storage_class"],
         compression_level=data["compression_level"],
         timeouts=WalTimeouts(**{task: parse_duration(text) for task, text in data["timeouts"].items()}),
+        deadline=optional_duration(data.get("deadline")),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from include.backup.backup_id import SOURCE_NAME
 from include.backup.cron import staggered
-from include.backup.duration import parse_duration
+from include.backup.duration import optional_duration, parse_duration
 from include.backup.errors import PolicyError
 from include.backup.policy.attachments import attachments_policy
 from include.backup.policy.audit import audit_policy
@@ -186,6 +186,7 @@ def _tier(name: str, data: Mapping[str, Any], dump: timedelta) -> TierPolicy:
         proof_level=data["proof_level"],
         prove=data["prove"],
         timeouts=Timeouts(dump=dump, **{task: parse_duration(text) for task, text in data["timeouts"].items()}),
+        deadline=optional_duration(data.get("deadline")),
         thinning=None if "thin" not in data else Thinning(after=parse_duration(data["thin"]["after"])),
     )
 

@@ -72,7 +72,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierPolicy:
-    """One tier of one source. ``prove`` is ``in_chain`` or ``after``, ``proof_level`` complete or data."""
+    """One tier of one source. ``prove`` is ``in_chain`` or ``after``, ``proof_level`` complete or data.
+
+    ``deadline`` is after how long people are told of a run that is not over; None is never.
+    """
 
     name: str
     kind: str
@@ -85,6 +88,7 @@ class TierPolicy:
     prove: str
     timeouts: Timeouts
     thinning: Thinning | None = None
+    deadline: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
