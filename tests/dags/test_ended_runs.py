@@ -176,7 +176,7 @@ def test_a_late_run_of_which_nobody_could_be_told_fails_the_callback(monkeypatch
 
 
 def queue_run(run_id: str) -> tuple[Any, list[timedelta]]:
-    """Store the DAGs as the dag-processor does and queue a run as the scheduler does; return its version and deadlines."""
+    """Store the DAGs as the dag-processor does, queue a run as the scheduler does; return its version and deadlines."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import sync_bag_to_db
     from airflow.models.deadline import Deadline
