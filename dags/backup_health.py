@@ -4,7 +4,8 @@
 **What** For each source: are its backups there, in time, of a usual size, proven, with the rows of before; how much WAL
 would be lost now, is there a gap; is the store's budget or the source's disk filling up; are its DAGs paused, stale or
 broken, tasks stuck, Airflow's components alive; do Supabase and Slack answer; are there three copies. What is wrong
-becomes an alert: told once, again after a day unless somebody has acknowledged it, and told when it is over.
+becomes an alert: told once, again after a day unless somebody has acknowledged it, and told when it is over. At the end
+the log of `report_fleet` has all sources in one table: protected as the policy says, or why not.
 
 **When** Hourly, at minute 25: between the runs that it looks at.
 
@@ -27,13 +28,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, chain
 
+from backup_operators.audit import ReportFleetOperator
 from backup_operators.defaults import Tag
 from backup_operators.fleet import MAP_INDEX, fleet_arguments, source_names
 from backup_operators.health import HealthOperator
 
 TIMEOUT = timedelta(minutes=20)
+FLEET_TIMEOUT = timedelta(minutes=10)
 
 with DAG(
     **fleet_arguments("backup_health"),
@@ -42,9 +45,12 @@ with DAG(
     schedule=CronTriggerTimetable("25 * * * *", timezone="UTC"),
     tags=[Tag.HEALTH, Tag.SCHEDULED],
 ):
-    HealthOperator.partial(
+    look = HealthOperator.partial(
         task_id="look_at_health",
         execution_timeout=TIMEOUT,
         max_active_tis_per_dagrun=4,
         map_index_template=MAP_INDEX,
     ).expand(source=source_names())
+    fleet = ReportFleetOperator(task_id="report_fleet", execution_timeout=FLEET_TIMEOUT)
+    # A teardown: it runs whatever the looks found, and makes no red run green.
+    chain(look, fleet.as_teardown())

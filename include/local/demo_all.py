@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -94,6 +95,12 @@ OTHERS: Sequence[OtherDag] = (
         conf=lambda backup_id: {"alert": "paused:backup_cleanup", "note": "paused by the demo"},
     ),
     OtherDag(dag_id="backup_cleanup", shows="what would be deleted, and why the rest is kept"),
+    OtherDag(
+        dag_id="backup_audit",
+        shows="the newest backup restored once more, and the report that an auditor reads",
+        # Of this month, in which all of the above has happened.
+        conf=lambda backup_id: {"month": f"{datetime.now(UTC):%Y-%m}"},
+    ),
 )
 
 

@@ -35,6 +35,7 @@ class Tag(StrEnum):
     PROOF = "proof"
     RETENTION = "retention"
     HEALTH = "health"
+    AUDIT = "audit"
     SCHEDULED = "scheduled"
     TRIGGERED = "triggered"
     RESTORE = "restore"

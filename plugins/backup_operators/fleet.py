@@ -21,6 +21,7 @@ from backup_operators.slack import deliver
 from backup_operators.step import step_log
 from include.backup.errors import BackupError, RetryWorthlessError
 from include.backup.policy import load_policy, policy_path
+from include.backup.policy.scheduling import SchedulingPolicy
 from include.backup.process import Runner
 
 if TYPE_CHECKING:
@@ -122,6 +123,12 @@ def source_names() -> list[str]:
     for rejected in policy.rejected.values():
         step_log().error("a source is left out: %s", rejected)
     return list(policy.sources)
+
+
+def scratch_pool() -> str:
+    """Return the pool of restore tests: that of most sources, since all tasks of a mapped one share theirs."""
+    pools = [source.scheduling.scratch_pool for source in load_policy(policy_path(os.environ)).sources.values()]
+    return max(sorted(set(pools)), key=pools.count, default=SchedulingPolicy().scratch_pool)
 
 
 def folder_if_set(variable: str) -> Path | None:

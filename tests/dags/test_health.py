@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from backup_operators.airflow_facts import airflow_facts
 from backup_operators.alerts import AcknowledgeAlertOperator
+from backup_operators.audit import ReportFleetOperator
 from backup_operators.health import HealthOperator
 from include.backup.errors import AirflowApiError, HealthError
 from include.backup.evidence.ledger import Ledger
@@ -32,7 +33,13 @@ SOURCE = "pulse_messages"
 
 def test_every_source_is_looked_at_hourly_by_a_task_of_its_own() -> None:
     dag = read_dags().dags["backup_health"]
-    assert [task.task_id for task in dag.tasks] == ["look_at_health"]
+    assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == {
+        "look_at_health": {"report_fleet"},
+        "report_fleet": set(),
+    }
+    # Or a look that failed would be hidden by what comes after it.
+    assert dag.get_task("report_fleet").is_teardown
+    assert not dag.get_task("report_fleet").on_failure_fail_dagrun
     assert dag.timetable.expression == "25 * * * *"
     assert dag.is_paused_upon_creation is True
 
@@ -168,6 +175,17 @@ def test_nobody_is_told_that_somebody_looked_when_nobody_could_be_told(
     monkeypatch.setattr(HealthOperator, "_ping", lambda *_: pytest.fail("the request was sent"))
     with pytest.raises(HealthError):
         look()
+
+
+def test_the_fleet_is_one_table_of_what_health_found_last(bucket: Bucket, slack: SlackCapture) -> None:
+    fleet = ReportFleetOperator(task_id="report_fleet")
+    context: Any = {}
+    assert fleet.execute(context) == {"sources": 1, "not_protected": [SOURCE]}
+    look()
+    assert fleet.execute(context)["not_protected"] == [SOURCE]
+    board = Board(bucket.store, source=SOURCE, encryption=PLAIN)
+    board.replace_open((), at=datetime.now(tz=UTC))
+    assert fleet.execute(context) == {"sources": 1, "not_protected": []}
 
 
 class SilentRest:

@@ -28,6 +28,7 @@ OTHER_DAG_IDS = {
     "pulse_messages.restore_point_in_time",
     "pulse_messages.monthly_archive",
     "pulse_messages.restore_database",
+    "backup_audit",
     "backup_cleanup",
     "backup_health",
     "pulse_messages.backup_hold",

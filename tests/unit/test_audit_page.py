@@ -128,7 +128,7 @@ def test_the_page_prints(chromium: Browser, busy_file: Path) -> None:
 def test_a_page_that_fetches_or_runs_something_would_be_seen(
     chromium: Browser, busy: str, tmp_path: Path, policy: bool
 ) -> None:
-    """The control of this file's own checks: with the page's policy the browser refuses, without it the request is seen."""
+    """The control of this file's checks: the browser refuses by the page's policy, without it the request is seen."""
     bad = busy.replace("</body>", "<img src='http://127.0.0.1:9/x.png'><script>console.error('ran')</script></body>")
     if not policy:
         bad = bad.replace("Content-Security-Policy", "X-Nothing")
