@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,26 @@ def test_a_release_is_rolled_back_and_the_rollback_is_taken_back(command: Comman
     assert f"database {aside} on source within its time: put aside by an undo" in cleanup.out
 
 
+def test_what_cannot_be_renamed_is_restored_in_place(command: CommandLine, lab: RestoreLab, unproven: str) -> None:
+    good = lab.state(SOURCE)
+    lab.do(SOURCE, "DELETE FROM orders")
+    bad = lab.state(SOURCE)
+    # As at Supabase: the only way to the server leads to the very database that is to be replaced.
+    hosted = replace(lab.superuser, dbname=SOURCE)
+    there = command.with_environment(AIRFLOW_CONN_PULSE_MESSAGES_RESTORE=connection_json(hosted))
+    refused = there.here("restore", SOURCE, unproven, "--swap", *SURE)
+    assert (refused.code, "choose in place (`restore --in-place`)" in refused.error) == (5, True), refused.err
+    shown = there.here("restore", SOURCE, unproven, "--in-place", *SURE, "--dry-run")
+    assert "in place, in one transaction: the schemas public are dropped and made anew" in shown.out
+    assert lab.state(SOURCE) == bad
+    done = there.here("restore", SOURCE, unproven, "--in-place", *SURE, "--json")
+    assert done.code == 0, done.err
+    report = done.document["report"]
+    assert report["in_place"]["schemas"] == ["public"]
+    assert report["safety"]["backup_id"].startswith(f"{SOURCE}_safety_full_")
+    assert lab.state(SOURCE) == good
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -124,6 +145,7 @@ def test_a_release_is_rolled_back_and_the_rollback_is_taken_back(command: Comman
         (("before:2025-01-19T02:00:00", "--swap", *SURE), 2, "has no time zone"),
         (("--swap", *SURE), 2, "which backup?"),
         (("latest", "--swap", "--to-database", "x"), 2, "not allowed with"),
+        (("latest", "--in-place", "--unproven", "--end-sessions"), 2, "nobody can be asked here"),
         (("latest",), 2, "one of the arguments"),
         (("--undo", "x"), 2, "is no restore's id"),
         (("--undo", "20200101T000000Z_000000"), 5, "has replaced nothing"),

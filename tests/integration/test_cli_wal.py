@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from include.backup.postgres.postmaster import end_lasting
+from include.local.ports import free_port_base
 from include.local.stack import Stack
+from tests.integration.servers import enterable_folder
 from tests.support.command_line import SOURCE, CommandLine, Server, connection_json
 from tests.support.wal_kills import policy_with
 
@@ -74,6 +78,72 @@ def test_the_slots_of_a_source_that_is_protected_are_not_dropped(cli: CommandLin
     answer = cli.here("wal", SOURCE, "--drop-slots", "--yes", "--connection", "pulse_messages_db")
     assert answer.code == 5
     assert "remove the block first" in answer.error
+
+
+@pytest.fixture(scope="module")
+def full_base(cli: CommandLine, first_run: dict[str, Any]) -> str:
+    """A base backup that nobody has proven, taken by the command line; its id."""
+    answer = cli.run("base", SOURCE, "--full", "--no-proof", "--json")
+    assert answer.code == 0, answer.err
+    document = answer.document
+    assert (document["taken"], document["proven"]) == (True, False)
+    assert set(document["steps"]) == {"take", "upload", "verify", "store_wal", "close_staging"}
+    return str(document["backup_id"])
+
+
+def test_base_backups_are_listed_with_what_they_build_on_and_a_recovery_is_previewed(
+    cli: CommandLine, full_base: str, place: Path
+) -> None:
+    recover = ("recover", SOURCE, "--folder", str(place / "copy"))
+    early = cli.here(*recover, "--unproven", "--to-time", "2020-01-01T00:00:00Z", "--dry-run")
+    assert (early.code, "lies before what can be recovered" in early.error) == (2, True), early.err
+    unproven = cli.here(*recover, "--to-latest", "--base", full_base, "--yes")
+    assert (unproven.code, "not proven" in unproven.error) == (2, True), unproven.err
+    unasked = cli.run(*recover, "--to-latest", "--unproven")
+    assert (unasked.code, "add --yes" in unasked.error) == (2, True), unasked.err
+
+    answer = cli.here("base", SOURCE, "--incremental", "--no-proof", "--json")
+    assert answer.code == 0, answer.err
+    base = answer.document["backup_id"]
+    listed = cli.here("list", SOURCE, "--tier", "incremental", "--json").document["backups"]
+    standings = {item["backup_id"]: (item["kind"], item["standing"]) for item in listed}
+    assert (standings[full_base], standings[base]) == (("base", "unproven"), ("base", "unproven"))
+    assert base in cli.here("list", SOURCE).out
+    assert f"builds on    {full_base}" in cli.here("show", SOURCE, base).out
+    shown = cli.here(*recover, "--to-latest", "--unproven", "--dry-run")
+    assert (shown.code, base in shown.out) == (0, True), shown.err
+    assert not (place / "copy").exists()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with enterable_folder() as folder:
+        yield folder
+
+
+@pytest.mark.long
+def test_what_was_written_comes_back_as_a_server(
+    cli: CommandLine, cli_server: Server, full_base: str, place: Path
+) -> None:
+    with cli_server.session(SOURCE) as session:
+        session.execute("CREATE TABLE public.recovered AS SELECT 42 AS answer")
+    try:
+        # Proven, whether it is a full one or builds on that.
+        assert cli.here("base", SOURCE, "--json").document["proven"] is True
+    finally:
+        with cli_server.session(SOURCE) as session:
+            session.execute("DROP TABLE public.recovered")
+    folder = place / "copy"
+    recover = ("recover", SOURCE, "--folder", str(folder), "--port", str(free_port_base()))
+    answer = cli.run(*recover, "--to-latest", "--yes", "--json")
+    try:
+        assert answer.code == 0, answer.err
+        report = answer.document["report"]
+        login = f"host={report['socket']} port={report['port']} user={report['superuser']} dbname={SOURCE}"
+        with psycopg.connect(login) as session:
+            assert session.execute("SELECT answer FROM public.recovered").fetchone() == (42,)
+    finally:
+        end_lasting(folder / "data", seconds=30)
 
 
 def test_options_of_another_action_are_refused(cli: CommandLine) -> None:

@@ -17,7 +17,7 @@ def run(session: Session) -> int:
     """Print all backups, oldest first."""
     source = session.source
     session.store.check_bucket()
-    backups = list_backups(session.catalog, tier=session.arguments.tier)
+    backups = list_backups(session.whole_catalog, tier=session.arguments.tier)
     document = {
         "source": source.name,
         "bucket": source.store.bucket,

@@ -54,6 +54,7 @@ examples:
   python -m include.backup restore pulse_messages before:2025-01-19T11:30:00Z --swap --reason "bad deploy" \\
       --end-sessions --yes-i-have-approval pulse_messages
   python -m include.backup restore pulse_messages --undo 20250119T120000Z_3fa9c1
+  python -m include.backup restore pulse_messages latest-proven --in-place --reason "bad deploy" --dry-run
   PGPASSWORD=... python -m include.backup restore pulse_messages latest --to-database pulse_restored --create \\
       --host db.example.com --user postgres --sslrootcert ca.pem --with-roles
 
@@ -62,6 +63,10 @@ a database that is not empty. It ends with a comparison of every row with what t
 
 --swap replaces the source itself, as the DAG restore_database does: backed up first, loaded beside, compared, swapped
 by name; the old database stays beside. The role is that of the policy's restore.source_connection.
+
+--in-place is for hosted databases, which cannot be renamed (Supabase's `postgres`): backed up first, then the schemas
+that this role owns are dropped and made anew in one transaction, and compared. Nothing stays beside: to go back,
+restore the safety backup that it names.
 """
 RESTORE_PROJECT_EPILOG = """\
 examples:
@@ -194,8 +199,8 @@ def _run(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _list(commands: argparse._SubParsersAction[Parser]) -> None:
-    command = _command(commands, "list", "list the backups that the store holds")
-    command.add_argument("--tier", help="only this tier")
+    command = _command(commands, "list", "list the backups that the store holds, base backups included")
+    command.add_argument("--tier", help="only this tier; base backups are of the tier incremental")
 
 
 def _show(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -223,8 +228,13 @@ def _restore(commands: argparse._SubParsersAction[Parser]) -> None:
     goal = command.add_mutually_exclusive_group(required=True)
     goal.add_argument("--to-database", metavar="NAME", help="the database to restore into")
     goal.add_argument("--swap", action="store_true", help="replace the source itself, by a swap of names")
+    goal.add_argument(
+        "--in-place",
+        action="store_true",
+        help="replace the source's own schemas within its database, for where databases cannot be renamed",
+    )
     goal.add_argument("--undo", metavar="RESTORE_ID", help="give the database back that this restore has replaced")
-    swap = command.add_argument_group("with --swap and --undo")
+    swap = command.add_argument_group("with --swap, --in-place and --undo")
     swap.add_argument("--reason", default="", help="for the evidence")
     swap.add_argument("--end-sessions", action="store_true", help="end the sessions of the source")
     swap.add_argument("--give-up-slots", action="store_true", help="slots and subscriptions stay with the old one")

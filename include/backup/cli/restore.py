@@ -22,7 +22,7 @@ _HOST_ONLY = ("port", "user", "maintenance_database", "sslmode", "sslrootcert")
 def run(session: Session) -> int:
     """Restore a backup, or print only what would be done."""
     arguments = session.arguments
-    if arguments.swap or arguments.undo:
+    if arguments.swap or arguments.in_place or arguments.undo:
         from include.backup.cli import restore_swap
 
         return restore_swap.run(session)

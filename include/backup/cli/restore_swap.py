@@ -1,8 +1,9 @@
-"""restore --swap and --undo: replace the source itself by a swap of names, and take that back."""
+"""restore --swap, --in-place and --undo: replace the source itself, and take a swap back."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from include.backup.approval import Approval
@@ -12,7 +13,8 @@ from include.backup.cli.restoring import restore_context
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.order import RestoreOrder, keep_order
+from include.backup.restore.in_place import restore_in_place
+from include.backup.restore.order import RestoreOrder, Strategy, keep_order
 from include.backup.restore.prepare import Wish, prepare
 from include.backup.restore.survey import change_lines
 from include.backup.restore.undo import Undo, find_undo, undo
@@ -22,12 +24,12 @@ from include.backup.steps.context import utc_now
 
 
 def run(session: Session) -> int:
-    """Swap or undo, or print only what would be done."""
+    """Replace or undo, or print only what would be done."""
     ctx = restore_context(session)
-    return _undo(session, ctx) if session.arguments.undo else _swap(session, ctx)
+    return _undo(session, ctx) if session.arguments.undo else _replace(session, ctx)
 
 
-def _swap(session: Session, ctx: RestoreContext) -> int:
+def _replace(session: Session, ctx: RestoreContext) -> int:
     arguments = session.arguments
     order = prepare(ctx, _wish(session))
     session.output.preview((*order.lines(), *change_lines(order.changes)))
@@ -38,22 +40,42 @@ def _swap(session: Session, ctx: RestoreContext) -> int:
     _confirm(session, order.database)
     seal = keep_order(ctx.store, order, encryption=ctx.encryption)
     safety = back_up_target(ctx, order) if order.replaces else {}
+    work = _in_place if order.strategy is Strategy.IN_PLACE else _swap
+    done = work(session, ctx, order, seal)
+    facts = {"restore_id": order.restore_id, "seal": seal, "safety": safety, **done.facts}
+    facts["checks"] = check_afterwards(ctx, order)
+    session.output.result("restore", {"dry_run": False, "preview": _document(order), "report": facts}, done.lines)
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What became of a restore, as JSON and for a person."""
+
+    facts: dict[str, Any]
+    lines: tuple[str, ...]
+
+
+def _swap(session: Session, ctx: RestoreContext, order: RestoreOrder, seal: str) -> _Done:
     with session.output.progress() as progress:
         load(ctx, order, progress=progress)
         compared = compare(ctx, order, seal, progress=progress)
-    facts: dict[str, Any] = {"restore_id": order.restore_id, "seal": seal, "rows": compared.rows, "safety": safety}
-    lines = [f"{order.backup_id}: {compared.tables} tables, {compared.rows} rows, every row identical"]
-    if order.replaces:
-        report = swap_in(ctx, order, seal, approve=lambda: _approval(seal))
-        kept = keep_old(ctx, order)
-        facts |= {"swap": report.to_dict(), "kept_until": kept.drop_after.isoformat()}
-        lines += [
-            report.line(),
-            f"it is kept until {kept.drop_after:%Y-%m-%d %H:%M} UTC; give it back with --undo {order.restore_id}",
-        ]
-    facts["checks"] = check_afterwards(ctx, order)
-    session.output.result("restore", {"dry_run": False, "preview": _document(order), "report": facts}, lines)
-    return 0
+    identical = f"{order.backup_id}: {compared.tables} tables, {compared.rows} rows, every row identical"
+    if not order.replaces:
+        return _Done(facts={"rows": compared.rows}, lines=(identical,))
+    report = swap_in(ctx, order, seal, approve=lambda: _approval(seal))
+    kept = keep_old(ctx, order)
+    until = f"it is kept until {kept.drop_after:%Y-%m-%d %H:%M} UTC; give it back with --undo {order.restore_id}"
+    return _Done(
+        facts={"rows": compared.rows, "swap": report.to_dict(), "kept_until": kept.drop_after.isoformat()},
+        lines=(identical, report.line(), until),
+    )
+
+
+def _in_place(session: Session, ctx: RestoreContext, order: RestoreOrder, seal: str) -> _Done:
+    with session.output.progress() as progress:
+        report = restore_in_place(ctx, order, seal, approve=lambda: _approval(seal), progress=progress)
+    return _Done(facts={"rows": report.rows, "in_place": report.to_dict()}, lines=(report.line(),))
 
 
 def _undo(session: Session, ctx: RestoreContext) -> int:
@@ -89,6 +111,7 @@ def _wish(session: Session) -> Wish:
     return Wish(
         backup_id=session.backup_id,
         where=Where.PRODUCTION,
+        in_place=arguments.in_place,
         end_sessions=arguments.end_sessions,
         give_up_slots=arguments.give_up_slots,
         unproven=arguments.unproven,

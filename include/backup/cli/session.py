@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.backup.backup_id import parse_backup_id
-from include.backup.base.stored import base_prefix, clusters
+from include.backup.backup_id import OTHER_TIERS, parse_backup_id
 from include.backup.catalog import Catalog
 from include.backup.cli.output import Output
 from include.backup.connection_spec import ConnectionSpec, Secret
@@ -22,6 +21,7 @@ from include.backup.inventory import find_backup
 from include.backup.policy import PROJECT, Policy, SourcePolicy, load_policy, policy_path
 from include.backup.process import Runner
 from include.backup.restore.choice import choose, parse_choice
+from include.backup.retention.cleanup import every_backup
 from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.steps.context import SAFETY_PREFIX, open_catalog, open_store
 from include.backup.store import ObjectStore
@@ -51,7 +51,7 @@ class Session:
     def source(self) -> SourcePolicy:
         """The source that the command names; its tier, if one is named, is there."""
         source = self.policy.source(self.arguments.source)
-        if self.arguments.tier is not None:
+        if self.arguments.tier is not None and self.arguments.tier not in OTHER_TIERS:
             source.tier(self.arguments.tier)
         return source
 
@@ -77,8 +77,14 @@ class Session:
     @cached_property
     def catalog(self) -> Catalog:
         named = parse_backup_id(str(getattr(self.arguments, "backup", "")), strict=False)
-        bases = clusters(self.store) if named is not None and named.kind == "base" else ()
-        return open_catalog(self.source, self.store, also=(SAFETY_PREFIX, *(base_prefix(name) for name in bases)))
+        if named is not None and named.kind == "base":
+            return self.whole_catalog
+        return open_catalog(self.source, self.store, also=(SAFETY_PREFIX,))
+
+    @cached_property
+    def whole_catalog(self) -> Catalog:
+        """All that the store holds of the source, base backups included."""
+        return every_backup(self.source, self.store, also=(SAFETY_PREFIX,))
 
     @cached_property
     def backup_id(self) -> str:

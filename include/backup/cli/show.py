@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from include.backup.base.record import BaseFacts
 from include.backup.cli.output import columns
 from include.backup.cli.session import Session
 from include.backup.inventory import Standing, standing_of
@@ -42,6 +43,15 @@ def run(session: Session) -> int:
     return 0
 
 
+def _base(base: BaseFacts) -> Iterator[str]:
+    """Yield what a base backup holds, and what it needs to be started from."""
+    yield f"holds        {base.files} files of the cluster {base.system_identifier}, {size_text(base.bytes)}"
+    yield f"             timeline {base.timeline}, LSN {base.start_lsn} to {base.stop_lsn}"
+    if base.parent is not None:
+        yield f"builds on    {base.parent}"
+    yield f"why          {base.why}"
+
+
 def _proof(proof: Proof) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(proof.to_json())
     return content
@@ -60,7 +70,10 @@ def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: St
         f"             {size_text(archive.size)} ({size_text(manifest.uncompressed_bytes)} uncompressed), "
         f"{archive.storage_class}, encryption {archive.encryption}"
     )
-    yield f"holds        {len(manifest.table_data)} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
+    if manifest.base is None:
+        yield f"holds        {len(manifest.table_data)} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
+    else:
+        yield from _base(manifest.base)
     if manifest.left_out:
         yield f"             {manifest.left_out.upper()[:7]}{manifest.left_out[7:]}"
     yield from _files(manifest)
@@ -76,8 +89,9 @@ def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: St
         yield from _proof_lines(proof)
     for item in dump.not_carried:
         yield f"not carried  {item.what} ({item.why}): {item.to_do}"
-    yield ""
-    yield from _tables(manifest)
+    if manifest.base is None:
+        yield ""
+        yield from _tables(manifest)
 
 
 def _proof_lines(proof: Proof) -> Iterator[str]:

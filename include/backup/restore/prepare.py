@@ -126,7 +126,7 @@ def _strategy(wish: Wish, destination: Destination, before: Before | None) -> St
     if not wish.in_place and destination.database in (destination.connection.dbname, MEETING_PLACE):
         raise RestoreRefusedError(
             f"{destination.database} cannot be renamed: restores themselves connect to it; let "
-            f"{destination.conn_id} lead to another database, or choose in place"
+            f"{destination.conn_id} lead to another database, or choose in place (`restore --in-place`)"
         )
     if wish.where is not Where.PRODUCTION and not wish.replace:
         raise RestoreRefusedError(
