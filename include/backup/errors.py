@@ -362,6 +362,10 @@ class HoldError(ParameterError):
     """Raised when a hold cannot be set or released as asked."""
 
 
+class MetadataCleanupError(BackupError):
+    """Raised when Airflow could not clean a table of its own database."""
+
+
 class MessageError(BackupError):
     """Raised when people had to be told of something, and nobody was."""
 

@@ -169,7 +169,7 @@ def airflow_settings(layout: Layout, credentials: Credentials) -> dict[str, str]
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{DEPLOYER}:user,{SERVICE}:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(folder / "passwords.json"),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{layout.airflow_port}/execution/",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": metadata_url(layout),
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(layout.airflow_port),
         "AIRFLOW__API__BASE_URL": f"http://localhost:{layout.airflow_port}",
@@ -195,3 +195,8 @@ def airflow_settings(layout: Layout, credentials: Credentials) -> dict[str, str]
 def now() -> datetime:
     """Return the time that heartbeats are compared with."""
     return datetime.now(UTC)
+
+
+def metadata_url(layout: Layout) -> str:
+    """Return the URL of Airflow's own database, as SQLAlchemy takes it."""
+    return f"sqlite:///{layout.airflow}/airflow.db"

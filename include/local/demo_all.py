@@ -94,6 +94,7 @@ OTHERS: Sequence[OtherDag] = (
         shows="one of these alerts known to a person, and no longer sent",
         conf=lambda backup_id: {"alert": "paused:backup_cleanup", "note": "paused by the demo"},
     ),
+    OtherDag(dag_id="metadata_cleanup", shows="which old runs Airflow's database would forget"),
     OtherDag(dag_id="backup_cleanup", shows="what would be deleted, and why the rest is kept"),
     OtherDag(
         dag_id="backup_audit",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.settings import SHIPPED_SETTINGS, Settings, load_settings
-from include.local.airflow import AIRFLOW_NAMES, API_SERVER, SERVICE, Airflow
+from include.local.airflow import AIRFLOW_NAMES, API_SERVER, SERVICE, Airflow, metadata_url
 from include.local.airflow_api import AirflowApi
 from include.local.credentials import load_credentials
 from include.local.environment import service_environment
@@ -140,6 +140,7 @@ class Stack:
             "PULSE_AIRFLOW_URL": self.airflow.url,
             "PULSE_AIRFLOW_SERVICE_USER": SERVICE,
             "PULSE_AIRFLOW_SERVICE_PASSWORD": credentials.airflow_service_password,
+            "PULSE_AIRFLOW_METADATA_URL": metadata_url(self.layout),
             "PULSE_S3_ENDPOINT": self.store.url,
             "PULSE_S3_REGION": REGION,
             "PULSE_S3_ACCESS_KEY": credentials.store_access_key,

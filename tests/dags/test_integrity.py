@@ -30,6 +30,7 @@ OTHER_DAG_IDS = {
     "pulse_messages.restore_database",
     "backup_audit",
     "backup_cleanup",
+    "metadata_cleanup",
     "backup_health",
     "pulse_messages.backup_hold",
     "pulse_messages.acknowledge_alert",

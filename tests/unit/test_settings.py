@@ -41,7 +41,8 @@ CONNECTION = "airflow:\n  connections:\n    - conn_id: x\n      conn_type: postg
 
 def test_the_shipped_settings_have_every_connection_that_the_shipped_policy_names() -> None:
     settings = load_settings(SHIPPED_SETTINGS, FULL)
-    source = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages")
+    policy = load_policy(SHIPPED_POLICY, strict=True)
+    source = policy.source("pulse_messages")
     assert source.slack is not None
     assert source.restore is not None
     wanted = {source.connection, source.store.connection, source.slack.connection}
@@ -52,6 +53,8 @@ def test_the_shipped_settings_have_every_connection_that_the_shipped_policy_name
     wanted.add(source.schema_backup.connection)
     assert source.attachments is not None
     wanted.add(source.attachments.connection)
+    assert policy.metadata is not None
+    wanted.add(policy.metadata.connection)
     assert {spec.conn_id for spec in settings.connections} == wanted
     slots = {pool.name: pool.slots for pool in settings.pools}
     assert slots == {"pg_source": 1, "scratch": 1, "backups": 2, "restores": 2}

@@ -22,6 +22,7 @@ from include.backup.policy.cleanup import cleanup_policy
 from include.backup.policy.evidence import evidence_policy
 from include.backup.policy.health import health_policy
 from include.backup.policy.incremental import incremental_policy
+from include.backup.policy.metadata import metadata_policy
 from include.backup.policy.model import (
     EncryptionPolicy,
     Policy,
@@ -94,7 +95,13 @@ def _read(path: Path, content: bytes) -> Policy:
         else:
             accepted[name] = _staggered(draft.data, name)
     sources = {name: _source(name, data) for name, data in accepted.items()}
-    return Policy(path=path, sources=MappingProxyType(sources), rejected=MappingProxyType(rejected), pools=pools)
+    return Policy(
+        path=path,
+        sources=MappingProxyType(sources),
+        rejected=MappingProxyType(rejected),
+        pools=pools,
+        metadata=metadata_policy(document.data.get("metadata")),
+    )
 
 
 def _staggered(data: Any, source: str) -> Any:

@@ -15,6 +15,7 @@ from include.backup.policy.cleanup import CleanupPolicy
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.policy.health import HealthPolicy
 from include.backup.policy.incremental import IncrementalPolicy
+from include.backup.policy.metadata import MetadataPolicy
 from include.backup.policy.restore import RestorePolicy
 from include.backup.policy.schedule import Schedule
 from include.backup.policy.scheduling import DEFAULT_POOLS, SchedulingPolicy
@@ -144,6 +145,7 @@ class Policy:
     sources: Mapping[str, SourcePolicy]
     rejected: Mapping[str, PolicyError] = field(default_factory=dict)
     pools: Mapping[str, int] = field(default_factory=lambda: DEFAULT_POOLS)
+    metadata: MetadataPolicy | None = None
 
     def source(self, name: str) -> SourcePolicy:
         """Return a source; raises UnknownSourceError naming those that there are, or why it was left out."""
