@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from backup_operators.operators import (
     CloseStagingOperator,
     CompressOperator,
     DumpOperator,
+    DumpToStoreOperator,
     PreflightOperator,
     RestoreTestOperator,
     UploadOperator,
@@ -27,6 +28,9 @@ from backup_operators.scratch import PrepareScratchOperator, RemoveScratchOperat
 from backup_operators.step import connection_ids
 from include.backup.policy import SourcePolicy, TierPolicy
 
+# The tasks that hand files to each other, and the one that stands for them where no folder is shared.
+STAGED = ("dump", "compress", "upload")
+AT_ONCE = "dump_to_store"
 LEASE_MARGIN = timedelta(hours=1)
 
 
@@ -53,7 +57,7 @@ class BackupChain:
         self._release = release
         guarded = {} if release is None else {"release": release.release, "git_sha": release.git_sha}
         self._step: dict[str, Any] = {"source": source.name, "tier": tier.name, **guarded}
-        self._work = list(WORK)
+        self._work = list(work_of_chain(WORK, source))
         lease = tier.timeouts.restore_test + LEASE_MARGIN
         self.full = Steps(source, tier, self._step)
         self.prepare = PrepareScratchOperator(
@@ -73,7 +77,8 @@ class BackupChain:
         chain(self.full.preflight, steps.preflight)
         chain(self.full.dump, steps.dump)
         self._ends.append(steps.close)
-        self._work += [f"{name}_{kind}" for name in ("preflight", "dump", "compress", "upload", "verify")]
+        first = work_of_chain(("preflight", *STAGED, "verify"), self._source)
+        self._work += [f"{name}_{kind}" for name in first]
         self._work += [f"{name}_{kind}" for name in ("restore_test", "close_staging")]
         return steps
 
@@ -154,11 +159,19 @@ class Steps:
         step = common if kind is None else {**common, "kind": kind}
         ending = "" if kind is None else f"_{kind}"
         self.preflight = PreflightOperator(task_id=f"preflight{ending}", execution_timeout=limits.preflight, **step)
-        self.dump = DumpOperator(
-            task_id=f"dump{ending}", execution_timeout=limits.dump, pool=source.scheduling.source_pool, **step
-        )
-        self.compress = CompressOperator(task_id=f"compress{ending}", execution_timeout=limits.compress, **step)
-        self.upload = UploadOperator(task_id=f"upload{ending}", execution_timeout=limits.upload, **step)
+        pool = source.scheduling.source_pool
+        self.dump: BaseOperator
+        self.upload: BaseOperator
+        if source.shares_staging:
+            self.dump = DumpOperator(task_id=f"dump{ending}", execution_timeout=limits.dump, pool=pool, **step)
+            compress = CompressOperator(task_id=f"compress{ending}", execution_timeout=limits.compress, **step)
+            self.upload = UploadOperator(task_id=f"upload{ending}", execution_timeout=limits.upload, **step)
+            chain(self.dump, compress, self.upload)
+        else:
+            all_of_them = limits.dump + limits.compress + limits.upload
+            self.dump = self.upload = DumpToStoreOperator(
+                task_id=f"{AT_ONCE}{ending}", execution_timeout=all_of_them, pool=pool, **step
+            )
         self.verify = VerifyOperator(
             task_id=f"verify{ending}", execution_timeout=limits.verify, asset=backups_of(source.name), **step
         )
@@ -175,7 +188,16 @@ class Steps:
             trigger_rule=TriggerRule.NONE_FAILED,
             **step,
         )
-        chain(self.preflight, self.dump, self.compress, self.upload, self.verify)
+        chain(self.preflight, self.dump)
+        chain(self.upload, self.verify)
+
+
+def work_of_chain(names: Sequence[str], source: SourcePolicy) -> Sequence[str]:
+    """Return the names of the tasks that do the work, where one may stand for those that share a folder."""
+    if source.shares_staging:
+        return names
+    at = names.index(STAGED[0])
+    return [*names[:at], AT_ONCE, *names[at + len(STAGED) :]]
 
 
 def backup_chain(source: SourcePolicy, tier: TierPolicy, *, prove: str, release: ReleaseFields | None = None) -> None:

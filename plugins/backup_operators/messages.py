@@ -20,6 +20,7 @@ _ADVICE: Mapping[str, str] = {
     "dump": "Put it right, then clear `dump` in this run or trigger a new one.",
     "compress": "Clear `compress`: the dump is kept in staging {kept} and is not taken again.",
     "upload": "Put it right, then clear `upload`: the dump is kept in staging {kept} and is not taken again.",
+    "dump_to_store": "Put it right, then clear `dump_to_store`: on another worker it dumps again.",
     "verify": "This backup does not count until `verify` passes. Clear it; if it fails again, trigger a new run.",
     "prepare_scratch": "The backup is stored, not proven. Put it right, then clear `prepare_scratch`.",
     "restore_test": "The backup is stored, not proven: do not rely on it. Clear `restore_test`, or trigger a new run.",
@@ -88,7 +89,8 @@ def message(outcome: Outcome) -> str:
 
 def success_text(outcome: Outcome) -> str:
     """Return one line: what was backed up, how much, whether it is proven."""
-    packed, proof = outcome.reports.get("compress") or {}, outcome.reports.get("restore_test") or {}
+    packed = outcome.reports.get("compress") or outcome.reports.get("dump_to_store") or {}
+    proof = outcome.reports.get("restore_test") or {}
     stored = outcome.reports.get("verify") or {}
     facts = [f"{stored['size'] / _MEGABYTE:.1f} MB"] if "size" in stored else []
     tables, rows = (proof or packed).get("tables"), (proof or packed).get("rows")

@@ -41,6 +41,13 @@ class UploadOperator(BackupStepOperator):
     ui_color = "#d2e3fc"
 
 
+class DumpToStoreOperator(BackupStepOperator):
+    """Dump, check and store in one task, for workers that share no folder."""
+
+    step: ClassVar[str] = "dump_to_store"
+    ui_color = "#d2e3fc"
+
+
 class VerifyOperator(BackupStepOperator):
     """Compare what the store says of the archive with its manifest, and announce the backup.
 

@@ -15,6 +15,7 @@ from include.backup.steps.report_copies import CopiesStepReport
 from include.backup.supabase.daily import DailyCheck, DailyState
 
 STEPS = ("preflight", "dump", "compress", "upload", "verify", "restore_test", "close_staging")
+AT_ONCE = "dump_to_store"
 ARCHIVE_STEPS = ("archive_attachments", "copy_yearly", "change_class")
 VALUES: dict[str, dict[str, Any]] = {
     "preflight": {
@@ -46,6 +47,15 @@ VALUES: dict[str, dict[str, Any]] = {
         "resumed_parts": 0,
         "already_stored": False,
         "seconds": 1.0,
+    },
+    "dump_to_store": {
+        "key": "s3://pulse-backups/daily/x.tar",
+        "size": 30_500_000,
+        "staged_bytes": 30_000_000,
+        "tables": 27,
+        "rows": 123_456,
+        "already_stored": False,
+        "seconds": 4.0,
     },
     "verify": {
         "key": "s3://pulse-backups/daily/x.tar",
@@ -98,6 +108,7 @@ REPORTS = {
     "dump": "DumpReport",
     "compress": "CompressReport",
     "upload": "UploadReport",
+    "dump_to_store": "DumpToStoreReport",
     "verify": "VerifyReport",
     "restore_test": "RestoreTestReport",
     "close_staging": "CloseReport",
@@ -126,7 +137,7 @@ class FakeSteps:
     failing_kinds: dict[tuple[str, str], BaseException] = field(default_factory=dict)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for step in (*STEPS, *ARCHIVE_STEPS):
+        for step in (*STEPS, AT_ONCE, *ARCHIVE_STEPS):
             monkeypatch.setattr(f"include.backup.steps.{step}.run", self._fake(step))
         monkeypatch.setattr("include.backup.steps.report_copies.run", self._copies)
         monkeypatch.setattr("backup_operators.copies.die_with_parent", lambda: None)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from include.backup.backup_id import parse_backup_id
 from include.backup.errors import ObjectDiffersError, StoreUnreachableError
+from tests.dags.bag import read_dags
 from tests.dags.conftest import DATABASE_PASSWORD
-from tests.dags.fakes import STEPS, FakeSteps
+from tests.dags.fakes import AT_ONCE, STEPS, FakeSteps
 from tests.dags.runs import DAILY, GUARD, RELEASE, WORK, Runner
 from tests.faults.slack_capture import SlackCapture
 
@@ -30,6 +32,28 @@ def test_a_daily_run_says_in_one_line_what_it_proved(run: Runner, steps: FakeSte
     assert "\n" not in message.text
     assert "http://airflow.example:8080/dags/pulse_messages.daily_backup/runs/" in message.text
     assert ended.xcom("notify") == {"delivered": True, "reason": "", "succeeded": True, "proven": True}
+
+
+def test_without_a_shared_folder_one_task_dumps_and_stores_and_the_line_is_the_same(
+    run: Runner, policy: Path, steps: FakeSteps, slack: SlackCapture
+) -> None:
+    data = yaml.safe_load(policy.read_text())
+    source = data["sources"]["pulse_messages"]
+    del source["base_backup"], source["incremental"]
+    source["staging"] = "none"
+    policy.write_text(yaml.safe_dump(data))
+    ended = run(DAILY)
+    assert (ended.state, set(ended.tasks.values())) == ("success", {"success"})
+    assert steps.ran == ["preflight", AT_ONCE, "verify", "restore_test", "close_staging"]
+    assert "30.5 MB; 27 tables, 123456 rows; proven (complete)" in slack.messages[0].text
+    steps.failing[AT_ONCE] = StoreUnreachableError("s3.example does not answer")
+    assert run(DAILY).state == "failed"
+    assert "*failed* at `dump_to_store`" in slack.messages[1].text
+    assert "on another worker it dumps again" in slack.messages[1].text
+    weekly = read_dags().dags["pulse_messages.weekly_backup"]
+    assert weekly.get_task("dump_to_store_schema").upstream_task_ids == {"preflight_schema", "dump_to_store"}
+    assert weekly.get_task("dump_to_store").pool == "pg_source"
+    assert "upload" not in weekly.task_ids
 
 
 def test_every_task_works_on_the_same_backup_of_the_same_run(run: Runner, steps: FakeSteps) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import CommandKilledError, ScratchError
 from include.backup.proof.record import Level, Result
-from include.backup.steps import restore_test, verify
-from tests.support.contexts import ContextMaker, run_chain
+from include.backup.steps import close_staging, dump_to_store, preflight, restore_test, upload, verify
+from include.backup.steps.context import RunIdentity, StepContext
+from include.backup.store import ObjectStore
+from tests.support.contexts import ContextMaker, make_run, run_chain
 
 
 def test_a_backup_is_stored_restored_and_every_row_is_identical(make_context: ContextMaker) -> None:
@@ -73,3 +80,89 @@ def test_a_restore_that_is_killed_writes_no_proof(make_context: ContextMaker) ->
     with pytest.raises((CommandKilledError, ScratchError)):
         restore_test.run(ctx)
     assert ctx.catalog.proofs(ctx.backup_id) == ()
+
+
+OnAnotherWorker = Callable[[RunIdentity], StepContext]
+
+
+@pytest.fixture
+def worker(make_context: ContextMaker, tmp_path_factory: pytest.TempPathFactory) -> OnAnotherWorker:
+    """The same run on another worker each time, whose folder nobody else sees; the policy says that none is shared."""
+    source = replace(make_context.source, shares_staging=False)
+
+    def elsewhere(run: RunIdentity) -> StepContext:
+        return make_context(source=source, run=run, staging_root=tmp_path_factory.mktemp("worker"))
+
+    return elsewhere
+
+
+def left_behind(*contexts: StepContext) -> list[str]:
+    return [path.name for ctx in contexts for path in ctx.staging.root.iterdir()]
+
+
+def test_workers_that_share_no_folder_store_and_prove_the_same_archive(
+    make_context: ContextMaker, worker: OnAnotherWorker
+) -> None:
+    run = make_run()
+    steps = (preflight, dump_to_store, verify, restore_test, close_staging)
+    contexts = [worker(run) for _ in steps]
+    reports = [step.run(ctx) for step, ctx in zip(steps, contexts, strict=True)]
+
+    ctx = contexts[-1]
+    manifest = ctx.catalog.manifest(ctx.backup_id)
+    (proof,) = ctx.catalog.proofs(ctx.backup_id)
+    assert (proof.result, proof.level) == (Result.PASSED, Level.COMPLETE)
+    assert proof.rows == manifest.rows == reports[1].rows > 5_000
+    assert left_behind(*contexts) == []
+    shared = make_context()
+    run_chain(shared, until=upload)
+    other = shared.catalog.manifest(shared.backup_id)
+    assert [member.name for member in manifest.members] == [member.name for member in other.members]
+    assert (manifest.toc_version, manifest.fits) == (other.toc_version, other.fits)
+    again = dump_to_store.run(worker(run))
+    assert (again.already_stored, again.size) == (True, manifest.archive.size)
+
+
+def test_a_worker_that_is_lost_before_the_manifest_leaves_no_trap_for_the_next(
+    worker: OnAnotherWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    lost = worker(run)
+    put = ObjectStore.put_if_absent
+
+    def vanish(store: ObjectStore, key: str, *arguments: Any, **options: Any) -> bool:
+        if key == lost.manifest_key:
+            raise ConnectionResetError
+        return put(store, key, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "put_if_absent", vanish)
+        with pytest.raises(ConnectionResetError):
+            dump_to_store.run(lost)
+    assert lost.store.head(lost.archive_key) is not None
+    assert left_behind(lost) == [lost.backup_id]
+
+    found = worker(run)
+    assert dump_to_store.run(found).already_stored is False
+    verify.run(found)
+    restore_test.run(found)
+    (proof,) = found.catalog.proofs(found.backup_id)
+    assert proof.result is Result.PASSED
+    # The lost one comes back: what is whole in the store is left as it is, and its folder goes.
+    assert dump_to_store.run(lost).already_stored is True
+    assert left_behind(lost, found) == []
+
+
+def test_what_a_dead_try_left_on_a_worker_goes_with_the_next_run_there(
+    worker: OnAnotherWorker,
+) -> None:
+    ctx = worker(make_run())
+    old = ctx.staging.root / ctx.backup_id.replace("_daily_full_", "_weekly_full_")
+    fresh = ctx.staging.root / ctx.backup_id.replace("_daily_full_", "_pre_deployment_full_")
+    for folder in (old, fresh):
+        (folder / "dump").mkdir(parents=True)
+    then = time.time() - 3600 * (ctx.source.keep_failed_hours + 1)
+    for path in (old / "dump", old):
+        os.utime(path, (then, then))
+    dump_to_store.run(ctx)
+    assert left_behind(ctx) == [fresh.name]

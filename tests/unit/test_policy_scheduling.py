@@ -125,3 +125,17 @@ def test_the_command_makes_those_of_the_policy_that_the_environment_names(
     (tmp_path / "policy.yaml").write_text("format_version: 9\n")
     assert sync_pools.main() != 0
     assert "format_version" in capsys.readouterr().err
+
+
+def test_without_a_shared_folder_what_hands_files_on_is_refused(tmp_path: Path) -> None:
+    shared = "  staging: shared"
+    assert source_of(SHIPPED_POLICY).shares_staging
+    with pytest.raises(Exception, match=r"staging: none does not go with base_backup.*its own queue"):
+        load_policy(written(tmp_path, (shared, "  staging: none")), strict=True)
+    text = (tmp_path / "policy.yaml").read_text()
+    lines = text.splitlines(keepends=True)
+    start = next(number for number, line in enumerate(lines) if line.startswith("    base_backup:"))
+    end = next(number for number, line in enumerate(lines) if number > start and line.startswith("    tiers:"))
+    del lines[start:end]
+    (tmp_path / "policy.yaml").write_text("".join(line for line in lines if "incremental: {}" not in line))
+    assert source_of(tmp_path / "policy.yaml").shares_staging is False

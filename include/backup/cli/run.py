@@ -57,6 +57,8 @@ def _context(session: Session) -> StepContext:
     source = session.source
     if arguments.wait is not None:
         source = replace(source, lock_wait_seconds=arguments.wait)
+    # One process does it all: whatever the workers share, it has a folder.
+    source = replace(source, shares_staging=True)
     tier, run, release = _resumed(session) if arguments.resume else _new(session)
     if release is not None:
         release.check()

@@ -84,7 +84,7 @@ def merge(document: Document, name: str, own: Any) -> Draft:
 
 def source_problems(draft: Draft) -> list[Problem]:
     """Return what is wrong with a source that fits the schema."""
-    found = [*_encryption_problems(draft), *_critical_table_problems(draft)]
+    found = [*_encryption_problems(draft), *_critical_table_problems(draft), *_staging_problems(draft)]
     for block, problems_of in _BLOCK_CHECKS.items():
         found += [draft.problem((block, key), text) for key, text in problems_of(draft.data.get(block))]
     for name, tier in draft.data["tiers"].items():
@@ -144,6 +144,16 @@ def _encryption_problems(draft: Draft) -> Iterator[Problem]:
         yield draft.problem(("store", "encryption", "sse"), "sse aws:kms needs kms_key_id beside it")
     if encryption["sse"] != "aws:kms" and has_key:
         yield draft.problem(("store", "encryption", "kms_key_id"), "kms_key_id needs sse: aws:kms beside it")
+
+
+def _staging_problems(draft: Draft) -> Iterator[Problem]:
+    """Yield the blocks whose tasks hand files to each other."""
+    if draft.data.get("staging") != "none":
+        return
+    for block in ("base_backup", "incremental"):
+        if block in draft.data:
+            text = f"staging: none does not go with {block}, whose tasks share files; give the source its own queue"
+            yield draft.problem(("staging",), text)
 
 
 def _critical_table_problems(draft: Draft) -> Iterator[Problem]:

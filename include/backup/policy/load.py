@@ -45,6 +45,7 @@ from include.backup.yaml_document import Document, Problem, describe, read_docum
 
 PROJECT = Path(__file__).resolve().parents[3]
 SHIPPED_POLICY = PROJECT / "include" / "policy" / "pulse_messages.yaml"
+SHARED_STAGING = "shared"
 SCHEMA_FILE = PROJECT / "include" / "policy" / "policy.schema.json"
 
 
@@ -175,6 +176,7 @@ def _source(name: str, data: Mapping[str, Any]) -> SourcePolicy:
         base_backup=base_backup_policy(data.get("base_backup"), keep=parse_keep),
         supabase=supabase_policy(data.get("supabase")),
         verification=verification_policy(data.get("verification")),
+        shares_staging=data.get("staging", SHARED_STAGING) == SHARED_STAGING,
         scheduling=scheduling_policy(data.get("scheduling")),
         audit=audit_policy(data.get("audit")),
     )

@@ -94,7 +94,7 @@ class TierPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePolicy:
-    """One database to protect."""
+    """One database to protect. ``shares_staging``: the workers of a chain see the same staging folder."""
 
     name: str
     connection: str
@@ -124,6 +124,7 @@ class SourcePolicy:
     incremental: IncrementalPolicy | None = None
     health: HealthPolicy | None = None
     verification: VerificationPolicy | None = None
+    shares_staging: bool = True
     scheduling: SchedulingPolicy = field(default_factory=SchedulingPolicy)
     audit: AuditPolicy = field(default_factory=AuditPolicy)
 

@@ -22,7 +22,8 @@ def safety_context(ctx: RestoreContext, destination: Destination, *, tables: tup
     """Return the context of the backup that this run's restore takes first; of some tables' rows alone, if named."""
     tier = safety_tier(ctx)
     return StepContext(
-        source=replace(ctx.source, critical_tables=tables) if tables else ctx.source,
+        # One task takes it.
+        source=replace(ctx.source, shares_staging=True, critical_tables=tables or ctx.source.critical_tables),
         tier=replace(tier, kind=TABLES) if tables else tier,
         run=ctx.run,
         database=replace(destination.connection, dbname=destination.database, application_name="pulse_backup"),

@@ -42,29 +42,39 @@ class PreflightReport:
     client_version: str
     tls: str
     database_bytes: int
-    staging_free_bytes: int
+    staging_free_bytes: int | None
     warnings: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "warnings": list(self.warnings)}
 
     def line(self) -> str:
+        staging = (
+            "staging is on the worker that dumps"
+            if self.staging_free_bytes is None
+            else f"staging has {self.staging_free_bytes} bytes free"
+        )
         state = "is stored already; it will only be verified again" if self.already_stored else "can be taken"
         return (
             f"backup {self.backup_id} {state}: server {self.server_version}, pg_dump {self.client_version}, "
-            f"{self.tls}, database {self.database_bytes} bytes, staging has {self.staging_free_bytes} bytes free"
+            f"{self.tls}, database {self.database_bytes} bytes, {staging}"
         )
 
 
-def run(ctx: StepContext) -> PreflightReport:
-    """Check everything that can be checked before the first byte is read, and make the staging folder."""
+def run(ctx: StepContext, *, staged_here: bool | None = None) -> PreflightReport:
+    """Check everything that can be checked before the first byte is read, and make the staging folder.
+
+    ``staged_here`` says whether the dump is staged on this worker; without it, whether the workers share staging.
+    """
+    here = ctx.source.shares_staging if staged_here is None else staged_here
     ctx.store.check_bucket()
     already_stored = ctx.manifest_is_stored()
     refuse_stale_run(ctx, already_stored=already_stored)
     encryption = ctx.encryption
     if not already_stored:
         ctx.store.check_put(ctx.archive_key, encryption)
-    ctx.staging.make()
+    if here:
+        ctx.staging.make()
     with connect(ctx.database) as connection:
         check_session_is_kept(ctx, connection)
         server = query(connection, "server")[0]
@@ -73,8 +83,8 @@ def run(ctx: StepContext) -> PreflightReport:
         check_readable(ctx, connection)
         selected_tables(ctx, connection)
         size = _database_bytes(connection)
-        free = ctx.staging.free_bytes()
-        if free < size * STAGED_SHARE and not already_stored:
+        free = ctx.staging.free_bytes() if here else None
+        if free is not None and free < size * STAGED_SHARE and not already_stored:
             raise StagingFullError(
                 f"{ctx.staging.root} has {free} bytes free and the dump of {size} bytes may need "
                 f"{int(size * STAGED_SHARE)}; free space or set BACKUP_STAGING_DIR to a larger disk"
