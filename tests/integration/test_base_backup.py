@@ -15,12 +15,16 @@ from include.backup.base.context import build_base_context
 from include.backup.base.plan import Wish
 from include.backup.base.prove import BaseProofRequest, prove_base
 from include.backup.errors import ReplicationRefusedError
+from include.backup.inventory import Standing, read_standing
 from include.backup.point_in_time.stored import read_stored
 from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
 from include.backup.proof.record import Result
 from include.backup.steps import close_staging, verify
 from include.backup.steps.context import StepContext, utc_now
+from include.backup.verification.verify import VerificationContext
+from include.backup.verification.verify import verify as verification_of
+from include.backup.verification.work import OWN_RUN
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, make_run
 from tests.support.proofs import LOG, StoredBackup
@@ -49,6 +53,32 @@ def test_a_role_without_replication_is_told_what_to_do(stack: Stack, ctx: StepCo
         pytest.raises(ReplicationRefusedError, match=f"run {undo}"),
     ):
         preflight.run(ctx)
+
+
+def test_a_base_backup_that_nobody_proved_is_proven_by_the_verification_once_its_log_is_stored(
+    ctx: StepContext,
+) -> None:
+    preflight.run(ctx, wish=Wish.FULL)
+    take.run(ctx)
+    upload.run(ctx)
+    verification = ctx.source.verification
+    assert verification is not None
+    work = VerificationContext(
+        source=ctx.source,
+        policy=verification,
+        store=ctx.store,
+        scratch_root=ctx.scratch_root,
+        runner=Runner(log=LOG),
+        log=LOG,
+        actor="test",
+        seed="run",
+        # Later than its own run would have begun with it.
+        clock=lambda: utc_now() + OWN_RUN,
+    )
+    assert [one.backup_id for one in verification_of(work).left] == [ctx.backup_id]
+    store_wal.run(ctx)
+    assert [(one.backup_id, one.result) for one in verification_of(work).proofs] == [(ctx.backup_id, "passed")]
+    assert read_standing(ctx.catalog, ctx.backup_id) is Standing.PROVEN
 
 
 def test_a_retry_of_upload_sends_what_the_store_does_not_have(ctx: StepContext) -> None:

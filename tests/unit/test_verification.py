@@ -6,14 +6,15 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from include.backup.base.stored import base_prefix
 from include.backup.catalog import archive_key, manifest_key, proof_prefix
-from include.backup.errors import ProofFailedError, VerifierBrokenError
+from include.backup.errors import ProofFailedError, VerifierBrokenError, WalSegmentMissingError
 from include.backup.evidence.check import check_ledger
 from include.backup.manifest import fingerprint
 from include.backup.process import Runner
@@ -28,6 +29,7 @@ from include.backup.verification.control import (
 )
 from include.backup.verification.verify import VerificationContext, verify, work_list
 from tests.support.aged_bucket import NOW, PLAIN, Bucket
+from tests.support.bases import make_stored_base
 from tests.support.builders import make_proof
 
 
@@ -85,7 +87,7 @@ def context(bucket: Bucket) -> VerificationContext:
 
 def test_all_backups_without_a_proof_are_proven_whatever_woke_the_run(bucket: Bucket, verifier: Verifier) -> None:
     missed = [bucket.backup(age, proven=False) for age in (1, 2, 3)]
-    bucket.backup(4)
+    bucket.backup(2.5)
     report = verify(context(bucket))
     assert verifier.proven == missed
     assert report.to_dict()["passed"] == 3
@@ -138,7 +140,7 @@ def test_an_archive_that_is_gone_is_a_failure_and_a_backup_that_is_gone_is_not(
 def test_an_archive_in_glacier_is_thawed_only_if_the_policy_allows(
     bucket: Bucket, verifier: Verifier, monkeypatch: pytest.MonkeyPatch, allowed: bool
 ) -> None:
-    frozen = bucket.backup(40, tier="monthly", proven=True)
+    frozen = bucket.backup(200, tier="monthly", proven=True)
     content = json.loads(bucket.store.get(manifest_key("monthly", frozen)))
     content["archive"]["storage_class"] = "GLACIER"
     bucket.s3.add(manifest_key("monthly", frozen), json.dumps(content).encode())
@@ -200,3 +202,34 @@ def test_only_a_proven_backup_is_damaged(bucket: Bucket) -> None:
     assert smallest_proven(bucket.source, bucket.store) is None
     proven = bucket.backup(2)
     assert smallest_proven(bucket.source, bucket.store) == proven
+
+
+def base_backup(bucket: Bucket, age: float) -> str:
+    base = make_stored_base(NOW - timedelta(days=age))
+    key, content = f"{base_prefix('7401')}{base.backup_id}", base.manifest.to_json()
+    bucket.s3.add(f"{key}.tar", bytes(64), modified=NOW - timedelta(days=age))
+    bucket.s3.add(f"{key}.manifest.json", content, modified=NOW - timedelta(days=age))
+    return base.backup_id
+
+
+def test_base_backups_of_every_cluster_and_attachments_are_on_the_work_list(bucket: Bucket, verifier: Verifier) -> None:
+    base, files = base_backup(bucket, 2), bucket.backup(1, tier="monthly", kind="attachments", proven=False)
+    verify(context(bucket))
+    assert verifier.proven == [base, files]
+    assert verify(context(bucket)).proofs == ()
+
+
+@pytest.mark.parametrize(("age", "red"), [(0.5, False), (1.5, True)])
+def test_a_base_backup_whose_log_is_not_stored_yet_waits_for_it_a_day(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, age: float, red: bool
+) -> None:
+    def missing(stored: StoredBackup, **_: Any) -> Any:
+        raise WalSegmentMissingError("000000010000000000000007 is not stored")
+
+    monkeypatch.setattr("include.backup.verification.verify.prove_stored", missing)
+    base = base_backup(bucket, age)
+    if red:
+        with pytest.raises(ProofFailedError, match=f"{base}.*is not stored"):
+            verify(context(bucket))
+    else:
+        assert [work.backup_id for work in verify(context(bucket)).left] == [base]

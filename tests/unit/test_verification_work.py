@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
+from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.verification.log import chosen_segments
 from include.backup.verification.work import OWN_RUN, Stored, WorkList, control_is_due, plan_work
 from include.backup.wal.chain import Chain, Span
@@ -33,7 +35,7 @@ def stored(name: str, age: float = 1, *, proof_age: float | None = None, **chang
 
 
 def plan(*backups: Stored, seed: str = "run 1") -> WorkList:
-    return plan_work(backups, reprove_every=MONTH, seed=seed, now=NOW)
+    return plan_work(backups, reprove_after=lambda tier: MONTH, seed=seed, now=NOW)
 
 
 def ids(found: WorkList) -> list[str]:
@@ -49,6 +51,26 @@ def test_everything_without_a_proof_is_proven_newest_first() -> None:
 def test_what_is_proven_is_not_read_again_before_it_is_due() -> None:
     assert plan(stored("a", 29, proof_age=29.9)).work == ()
     assert ids(plan(stored("a", 31, proof_age=30))) == ["a"]
+
+
+def test_each_tier_is_due_again_when_the_policy_says_so() -> None:
+    policy = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages").verification
+    assert policy is not None
+    for tier, days in {"daily": 3, "hourly": 4, "weekly": 14, "pre_deployment": 14, "incremental": 7}.items():
+        for age, due in ((days - 0.01, 0), (days, 1)):
+            one = stored("a", 100, proof_age=age, tier=tier)
+            assert len(plan_work([one], reprove_after=policy.reprove_after, seed="x", now=NOW).work) == due
+    assert replace(policy, reprove_tier={}).reprove_after("daily") == MONTH
+
+
+def test_base_backups_and_attachments_are_proven_like_the_others_and_files_the_oldest_first() -> None:
+    found = plan(
+        stored("base", 5, kind="base", tier="incremental"),
+        stored("files2", 1, kind="attachments", tier="monthly"),
+        stored("files1", 31, kind="attachments", tier="monthly"),
+        stored("full", 31, tier="monthly"),
+    )
+    assert ids(found) == ["base", "full", "files1", "files2"]
 
 
 def test_of_each_tier_one_is_due_in_a_run_and_all_take_their_turn() -> None:
@@ -68,7 +90,6 @@ def test_each_try_of_a_run_chooses_the_same() -> None:
     [
         (stored("a", stored_at=NOW - OWN_RUN / 2, in_chain=True), "its own run proves it"),
         (stored("a", in_use=True), "it is being read, perhaps by its own proof"),
-        (stored("a", kind="base"), "backups of the kind base are proven by their own run"),
     ],
 )
 def test_what_is_left_out_says_why(one: Stored, why: str) -> None:
@@ -89,7 +110,7 @@ BACKUPS = st.lists(
         st.floats(0, 400),
         proof_age=st.none() | st.floats(0, 400),
         tier=st.sampled_from(["daily", "monthly"]),
-        kind=st.sampled_from(["full", "tables", "base"]),
+        kind=st.sampled_from(["full", "tables", "base", "attachments"]),
         in_chain=st.booleans(),
         in_use=st.booleans(),
     ),

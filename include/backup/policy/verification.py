@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +15,9 @@ from include.backup.duration import parse_duration
 class VerificationPolicy:
     """``reprove_every`` is how old the newest proof of a backup may be before it is due again.
 
-    One of the due ones of each tier is proven in a run, so that old archives take turns. ``thaw`` allows a run to ask
-    for archives in Glacier; ``control_every`` is how often the verifier itself is tested with a damaged copy.
+    ``reprove_tier`` says so for single tiers; base backups are the tier ``incremental``. One of the due ones of each
+    tier is proven in a run, so that old archives take turns. ``thaw`` allows a run to ask for archives in Glacier;
+    ``control_every`` is how often the verifier itself is tested with a damaged copy.
     """
 
     cron: str
@@ -25,6 +26,11 @@ class VerificationPolicy:
     control_every: timedelta
     wal_segments: int
     timeout: timedelta
+    reprove_tier: Mapping[str, timedelta] = field(default_factory=dict)
+
+    def reprove_after(self, tier: str) -> timedelta:
+        """Return how old the newest proof of a tier's backup may be."""
+        return self.reprove_tier.get(tier, self.reprove_every)
 
 
 def verification_policy(data: Mapping[str, Any] | None) -> VerificationPolicy | None:
@@ -38,6 +44,7 @@ def verification_policy(data: Mapping[str, Any] | None) -> VerificationPolicy | 
         control_every=timedelta(days=data["control_every_days"]),
         wal_segments=data["wal_segments"],
         timeout=parse_duration(data["timeout"]),
+        reprove_tier={tier: timedelta(days=days) for tier, days in data.get("reprove_tier_days", {}).items()},
     )
 
 

@@ -23,9 +23,10 @@ from include.backup.proof.record import Level, Proof, Result
 from include.backup.records import to_json
 from include.backup.steps.context import open_catalog, utc_now
 from include.backup.store import Encryption, ObjectStore
-from include.backup.verification.work import PROVABLE
 
 FORMAT_VERSION = 1
+# Kinds whose rows and bytes a copy can be damaged in.
+DAMAGEABLE = frozenset({"full", "schema", "tables"})
 PART_BYTES = 16 << 20
 FLIPPED, ROWS = "a flipped byte", "other rows"
 WRONG_SHA256 = "0" * 64
@@ -90,7 +91,7 @@ def smallest_proven(source: SourcePolicy, store: ObjectStore) -> str | None:
     catalog = open_catalog(source, store)
     whole = [item for item in catalog.list() if item.archive is not None and item.manifest is not None and item.proofs]
     for item in sorted(whole, key=lambda item: (item.archive.size if item.archive else 0, item.backup_id)):
-        if any(f"_{kind}_" in item.backup_id for kind in PROVABLE):
+        if any(f"_{kind}_" in item.backup_id for kind in DAMAGEABLE):
             manifest = catalog.manifest(item.backup_id)
             if manifest.rows and read_standing(catalog, item.backup_id) is Standing.PROVEN:
                 return item.backup_id

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from include.backup.errors import (
     ManifestWithoutArchiveError,
     ObjectShortError,
     ProofFailedError,
+    WalSegmentMissingError,
 )
 from include.backup.in_use import backups_in_use
 from include.backup.policy import SourcePolicy
@@ -27,7 +28,8 @@ from include.backup.process import Runner
 from include.backup.proof.record import Result
 from include.backup.records import to_json
 from include.backup.restore.thaw import FROZEN_CLASSES, Thawing, thaw, thaw_state
-from include.backup.steps.context import encryption_of, open_catalog, utc_now
+from include.backup.retention.cleanup import BASE_TIER, every_backup
+from include.backup.steps.context import encryption_of, utc_now
 from include.backup.steps.restore_test import StoredBackup, prove_stored
 from include.backup.store import ObjectStore
 from include.backup.verification.work import Stored, Work, WorkList, plan_work
@@ -35,6 +37,9 @@ from include.backup.verification.work import Stored, Work, WorkList, plan_work
 FORMAT_VERSION = 1
 # The strategy's testing schedule: backup verification, daily, five minutes.
 TARGET_SECONDS = 300
+# The log that a base backup needs is stored by other runs; after that time it will not come any more.
+WAL_MAY_FOLLOW = timedelta(days=1)
+NOT_MADE = "not made"
 _PROOF_TIME = "%Y%m%dT%H%M%SZ"
 
 
@@ -106,10 +111,10 @@ def work_list(ctx: VerificationContext) -> WorkList:
     proofs = newest_proofs(ctx.store, ctx.source.name)
     stored = [
         _stored(ctx.source, item, proofs, in_use)
-        for item in open_catalog(ctx.source, ctx.store).list()
+        for item in every_backup(ctx.source, ctx.store).list()
         if item.archive is not None and item.manifest is not None
     ]
-    return plan_work(stored, reprove_every=ctx.policy.reprove_every, seed=ctx.seed, now=now)
+    return plan_work(stored, reprove_after=ctx.policy.reprove_after, seed=ctx.seed, now=now)
 
 
 def verify(ctx: VerificationContext) -> VerificationReport:
@@ -126,9 +131,11 @@ def verify(ctx: VerificationContext) -> VerificationReport:
             left.append(Work(backup_id=work.backup_id, why=why_not))
             ctx.log.info("%s is not proven now: %s", work.backup_id, why_not)
             continue
-        proven = _prove(ctx, work)
-        if proven is not None:
-            proofs.append(proven)
+        outcome = _prove(ctx, work)
+        if isinstance(outcome, Proven):
+            proofs.append(outcome)
+        elif outcome is not None:
+            left.append(outcome)
     report = VerificationReport(
         source=ctx.source.name,
         started_at=started_at,
@@ -165,7 +172,6 @@ def _stored(
     parsed = parse_backup_id(item.backup_id)
     if item.archive is None or item.manifest is None:
         raise ArchiveError(f"{item.backup_id} is not whole")
-    tier = source.tiers.get(parsed.tier)
     return Stored(
         backup_id=item.backup_id,
         tier=parsed.tier,
@@ -175,15 +181,21 @@ def _stored(
         size=item.archive.size,
         storage_class=item.archive.storage_class,
         proven_at=proofs.get(item.backup_id),
-        in_chain=tier is not None and tier.prove == "in_chain",
+        in_chain=_proven_in_chain(source, parsed.tier),
         in_use=item.backup_id in in_use,
     )
+
+
+def _proven_in_chain(source: SourcePolicy, tier: str) -> bool:
+    if tier == BASE_TIER:
+        return source.base_backup is not None and source.base_backup.prove == "in_chain"
+    return tier in source.tiers and source.tiers[tier].prove == "in_chain"
 
 
 def _not_readable(ctx: VerificationContext, work: Work) -> str | None:
     """Return why an archive cannot be read now; where the policy allows it, its thaw is asked for."""
     try:
-        manifest = open_catalog(ctx.source, ctx.store).manifest(work.backup_id)
+        manifest = every_backup(ctx.source, ctx.store).manifest(work.backup_id)
     except BackupError:
         # It is damaged, or was just deleted: the proof says which.
         return None
@@ -198,21 +210,26 @@ def _not_readable(ctx: VerificationContext, work: Work) -> str | None:
     return thaw(ctx.store, manifest, restore.thaw, now=ctx.clock()).line()
 
 
-def _prove(ctx: VerificationContext, work: Work) -> Proven | None:
-    """Prove one backup; None when it was deleted meanwhile."""
+def _prove(ctx: VerificationContext, work: Work) -> Proven | Work | None:
+    """Prove one backup; returns why it is left for a later run, and None when it was deleted meanwhile."""
     started = time.monotonic()
     ctx.log.info("proving %s: %s", work.backup_id, work.why)
     stored = StoredBackup(
         backup_id=work.backup_id,
         source=ctx.source,
         store=ctx.store,
-        catalog=open_catalog(ctx.source, ctx.store),
+        catalog=every_backup(ctx.source, ctx.store),
         scratch_root=ctx.scratch_root,
         actor=ctx.actor,
     )
     try:
         proof = prove_stored(stored, runner=ctx.runner, log=ctx.log, clock=ctx.clock)
         result, detail = proof.result.value, "; ".join(str(one) for one in proof.differences[:3])
+    except WalSegmentMissingError as error:
+        if ctx.clock() - parse_backup_id(work.backup_id).run_after < WAL_MAY_FOLLOW:
+            ctx.log.info("%s is not proven now: %s", work.backup_id, error)
+            return Work(backup_id=work.backup_id, why=str(error))
+        result, detail = NOT_MADE, str(error)
     except BackupMissingError as error:
         ctx.log.info("%s was deleted meanwhile: %s", work.backup_id, error)
         return None

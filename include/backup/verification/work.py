@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 # A run that proves its own backup begins with that soon after the backup is stored.
 OWN_RUN = timedelta(minutes=15)
-PROVABLE = frozenset({"full", "schema", "tables"})
+# An archive of files refers to earlier ones, which have to be proven before it.
+OLDEST_FIRST = frozenset({"attachments"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,28 +39,32 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkList:
-    """What is proven in this run, newest first, and what is not although it has no proof, or is due."""
+    """What is proven in this run, in this order, and what is not although it has no proof, or is due."""
 
     work: tuple[Work, ...]
     left: tuple[Work, ...] = ()
 
 
-def plan_work(backups: Iterable[Stored], *, reprove_every: timedelta, seed: str, now: datetime) -> WorkList:
+def plan_work(
+    backups: Iterable[Stored], *, reprove_after: Callable[[str], timedelta], seed: str, now: datetime
+) -> WorkList:
     """Return everything without a proof, and of each tier one that is due again, chosen by chance.
 
-    ``seed`` is the same for each try of a run, and so is the choice.
+    What has no proof goes first, the newest before the others. ``reprove_after`` says for a tier how old a proof may
+    be; ``seed`` is the same for each try of a run, and so is the choice.
     """
     everything = sorted(backups, key=lambda one: (one.run_after, one.backup_id), reverse=True)
     left = [Work(backup_id=one.backup_id, why=why) for one in everything if (why := _left(one, now))]
     skipped = {one.backup_id for one in left}
     able = [one for one in everything if one.backup_id not in skipped]
     new = [Work(backup_id=one.backup_id, why="it has no proof") for one in able if one.proven_at is None]
-    return WorkList(work=(*new, *_due(able, reprove_every, seed, now)), left=tuple(left))
+    kinds = {one.backup_id: one.kind for one in able}
+    late = [work for work in reversed(new) if kinds[work.backup_id] in OLDEST_FIRST]
+    first = [work for work in new if kinds[work.backup_id] not in OLDEST_FIRST]
+    return WorkList(work=(*first, *late, *_due(able, reprove_after, seed, now)), left=tuple(left))
 
 
 def _left(one: Stored, now: datetime) -> str | None:
-    if one.kind not in PROVABLE:
-        return None if one.proven_at is not None else f"backups of the kind {one.kind} are proven by their own run"
     if one.proven_at is None and one.in_chain and now - one.stored_at < OWN_RUN:
         return "its own run proves it"
     if one.proven_at is None and one.in_use:
@@ -67,10 +72,10 @@ def _left(one: Stored, now: datetime) -> str | None:
     return None
 
 
-def _due(able: Iterable[Stored], reprove_every: timedelta, seed: str, now: datetime) -> Iterator[Work]:
+def _due(able: Iterable[Stored], reprove_after: Callable[[str], timedelta], seed: str, now: datetime) -> Iterator[Work]:
     tiers: dict[str, list[Stored]] = {}
     for one in able:
-        if one.kind in PROVABLE and one.proven_at is not None and now - one.proven_at >= reprove_every:
+        if one.proven_at is not None and now - one.proven_at >= reprove_after(one.tier):
             tiers.setdefault(one.tier, []).append(one)
     for tier, due in sorted(tiers.items()):
         chosen = random.Random(f"{seed} {tier}").choice(sorted(due, key=lambda one: one.backup_id))  # noqa: S311
