@@ -13,10 +13,10 @@ import pytest
 
 from include.backup.connections import DatabaseConnection
 from include.backup.policy import SHIPPED_POLICY, SourcePolicy, load_policy
-from include.local.ports import free_port_base
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker
 from tests.support.source15 import source15_server
+from tests.support.stack_image import StackImage
 
 SAMPLE_MB = 12
 AIRFLOW = "the shared Airflow"
@@ -33,16 +33,20 @@ def state_dir() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def stack_image(state_dir: Path) -> StackImage:
+    """What ``stack`` is laid anew from."""
+    return StackImage(state_dir, sample_mb=SAMPLE_MB)
+
+
 @pytest.fixture(scope="module")
-def stack(state_dir: Path) -> Iterator[Stack]:
+def stack(stack_image: StackImage) -> Iterator[Stack]:
     """PostgreSQL 17 with the sample database and S3 with KMS, both with TLS; no Airflow.
 
     Each file has its own: what one leaves in the store or the ledger is no other's matter.
     """
-    stack = Stack(free_port_base(), state_dir / "stack")
-    stack.up(sample_mb=SAMPLE_MB, airflow=False)
-    yield stack
-    stack.remove()
+    yield stack_image.fresh()
+    stack_image.clear()
 
 
 @pytest.fixture(scope="session")

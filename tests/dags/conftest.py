@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def run(policy: Path, steps: FakeSteps) -> Runner:
         dag = read_dags().dags[dag_id]
         # dag.test() calls it with a serialized DAG, which no real run does; test_ended_runs.py covers it.
         dag.on_failure_callback, dag.has_on_failure_callback = None, False
+        for task in dag.tasks:
+            task.retry_delay = timedelta()
         # Of its deadlines dag.test() has none stored, and fails at the end of a good run that has some.
         dag.deadline = None
         found = dag.test(run_conf=conf, logical_date=None)
