@@ -22,7 +22,10 @@ Query = Mapping[str, list[str]]
 
 @dataclass(slots=True, kw_only=True)
 class StandInProject:
-    """One project. ``backups`` None means one a day, as its schedule says, made up from the time of asking."""
+    """One project. ``backups`` None means one a day, as its schedule says, made up from the time of asking.
+
+    ``status`` is what it is while nothing is being restored.
+    """
 
     ref: str
     name: str = "Pulse Messages"
@@ -38,6 +41,7 @@ class StandInProject:
     restore_points_allowed: bool = False
     restore_points: dict[str, dict[str, Any]] = field(default_factory=dict)
     restore_seconds: float = 2.0
+    status: str = "ACTIVE_HEALTHY"
     restoring_until: datetime | None = None
     restored_to: int | None = None
     unhealthy: list[str] = field(default_factory=list)
@@ -71,7 +75,7 @@ class StandInProject:
             "name": self.name,
             "region": self.region,
             "created_at": "2025-01-19T02:00:00.000Z",
-            "status": "RESTORING" if restoring else "ACTIVE_HEALTHY",
+            "status": "RESTORING" if restoring else self.status,
             "database": {
                 "host": f"db.{self.ref}.supabase.co",
                 "version": self.postgres_version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from include.backup.policy import SHIPPED_POLICY
 from tests.dags.fakes import FakeSteps
 from tests.dags.runs import Ended, Runner
 from tests.faults.slack_capture import SlackCapture
+from tests.support.supabase_api import REF, TOKEN, RunningApi, running_api
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = Path(tempfile.mkdtemp(prefix="airflow-dags-test-"))
@@ -128,3 +130,16 @@ def run(policy: Path, steps: FakeSteps) -> Runner:
         return Ended(state=str(found.state), tasks=tasks, run=found)
 
     return run_dag
+
+
+@pytest.fixture
+def hosted(monkeypatch: pytest.MonkeyPatch, policy: Path, connections: None) -> Iterator[RunningApi]:
+    """The source as a hosted project, whose Management API answers."""
+    policy.write_text(policy.read_text().replace("pulsemessagesdemoref", REF))
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_PULSE_MESSAGES_DB", "postgres://postgres:x@db.abcdefghij.supabase.co:5432/postgres"
+    )
+    with running_api(pitr_enabled=True) as api:
+        connection = {"conn_type": "http", "host": api.url, "password": TOKEN}
+        monkeypatch.setenv("AIRFLOW_CONN_PULSE_SUPABASE", json.dumps(connection))
+        yield api

@@ -15,6 +15,7 @@ from include.backup.wal.provider import judge
 from tests.dags.bag import read_dags
 from tests.dags.runs import Runner
 from tests.faults.slack_capture import SlackCapture
+from tests.support.supabase_api import TOKEN, RunningApi
 
 DAG_ID = "pulse_messages.incremental_backup"
 WIRED = {
@@ -234,17 +235,13 @@ def test_a_source_without_base_backups_says_that_its_wal_cannot_be_used(
 
 
 def test_where_physical_replication_is_refused_the_providers_recovery_is_watched(
-    run: Runner, wal: FakeWal, monkeypatch: pytest.MonkeyPatch, slack: SlackCapture
+    run: Runner, wal: FakeWal, hosted: RunningApi, slack: SlackCapture
 ) -> None:
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_PULSE_MESSAGES_DB", "postgres://postgres:x@db.abcdefghij.supabase.co:5432/postgres"
-    )
-    monkeypatch.setenv("AIRFLOW_CONN_PULSE_SUPABASE", '{"conn_type": "http", "password": "sbp_token"}')
-    window = PitrWindow(earliest=NOON, latest=NOON + timedelta(days=7))
-    monkeypatch.setattr(
-        "include.backup.supabase.project.SupabaseProject.backups",
-        lambda self: backups(pitr_enabled=True, window=window),
-    )
+    hosted.project.window = {
+        "earliest_physical_backup_date_unix": int(NOON.timestamp()),
+        "latest_physical_backup_date_unix": int(NOON.timestamp()) + 7 * 86400,
+    }
+    hosted.fail(status=503, path="backups")  # which the client asks again after
     ended = run(DAG_ID)
     assert wal.ran == []
     assert ended.state == "success"
@@ -252,23 +249,35 @@ def test_where_physical_replication_is_refused_the_providers_recovery_is_watched
         "receive", "upload", "advance", "catch_up", "report", "request_base",
     }  # fmt: skip
     assert ended.xcom("preflight")["mode"] == "provider"
-    assert ended.xcom("watch_provider")["latest"] == window.latest.isoformat()
+    assert ended.xcom("watch_provider")["latest"] == (NOON + timedelta(days=7)).isoformat()
     assert slack.messages == []
 
 
-def test_a_project_without_pitr_is_never_called_recoverable(
-    run: Runner, wal: FakeWal, monkeypatch: pytest.MonkeyPatch, slack: SlackCapture
+@pytest.mark.parametrize(
+    ("change", "fault", "words"),
+    [
+        ({"pitr_enabled": False}, None, "cannot be recovered to a point in time"),
+        ({"window": {}}, None, "names no time that it can recover to"),
+        ({}, {"status": 401, "message": "Unauthorized"}, "refused the token of connection pulse_supabase"),
+        ({}, {"status": 404, "message": "Project not found"}, "check supabase.project_ref"),
+    ],
+)
+def test_a_project_of_which_nothing_is_known_is_never_called_recoverable(
+    run: Runner,
+    wal: FakeWal,
+    hosted: RunningApi,
+    slack: SlackCapture,
+    change: dict[str, Any],
+    fault: dict[str, Any] | None,
+    words: str,
 ) -> None:
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_PULSE_MESSAGES_DB", "postgres://postgres:x@db.abcdefghij.supabase.co:5432/postgres"
-    )
-    monkeypatch.setenv("AIRFLOW_CONN_PULSE_SUPABASE", '{"conn_type": "http", "password": "sbp_token"}')
-    monkeypatch.setattr(
-        "include.backup.supabase.project.SupabaseProject.backups", lambda self: backups(pitr_enabled=False, window=None)
-    )
+    hosted.project.change(change)
+    if fault is not None:
+        hosted.fail(times=99, **fault)
     ended = run(DAG_ID)
     assert ended.state == "failed"
-    assert "cannot be recovered to a point in time" in slack.messages[0].text
+    assert words in slack.messages[0].text
+    assert TOKEN not in slack.messages[0].text
 
 
 def backups(*, pitr_enabled: bool, window: PitrWindow | None) -> ProjectBackups:

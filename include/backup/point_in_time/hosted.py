@@ -10,7 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from include.backup.approval import Question
-from include.backup.errors import ParameterError, RestoreError, SupabaseUnreachableError, TargetOutsideWindowError
+from include.backup.errors import (
+    ParameterError,
+    RestoreError,
+    SupabaseError,
+    SupabaseRateLimitError,
+    SupabaseUnreachableError,
+    TargetOutsideWindowError,
+)
 from include.backup.point_in_time.target import RecoveryTarget, TargetKind
 from include.backup.supabase.project import SupabaseProject
 from include.backup.supabase.records import ProjectStatus
@@ -103,30 +110,27 @@ def restore_hosted(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> HostedReport:
-    """Ask the provider, and look until the project is healthy again.
+    """Ask the provider once, and look until the project has been at work and is healthy again.
 
-    Raises RestoreError when it says that it failed, or does not get there in time.
+    Raises SupabaseError when it refuses, RestoreError when it says that it failed, does not get there in time, was
+    never seen at work, or cannot be followed any more.
     """
     started = clock()
-    project.restore_to(plan.target)
-    say(f"asked Supabase to recover {plan.project_ref} to {plan.target.isoformat()}")
+    unsure = _ask(plan, project, say)
     seen_at_work = False
     while True:
-        status = _status(project)
+        status = _status(plan, project)
         seen_at_work = seen_at_work or (status is not None and status is not ProjectStatus.ACTIVE_HEALTHY)
-        begun = seen_at_work or clock() - started > BEGIN_SECONDS
-        if status is ProjectStatus.ACTIVE_HEALTHY and begun:
+        if status is ProjectStatus.ACTIVE_HEALTHY and seen_at_work:
             break
         if status in _LOST:
             raise RestoreError(
                 f"Supabase says that the project {plan.project_ref} is {status} after the recovery; open a ticket "
                 "there, and restore the newest proven backup into another project"
             )
-        if clock() - started > deadline_seconds:
-            raise RestoreError(
-                f"the project {plan.project_ref} is still {status or 'not answering'} after {deadline_seconds:.0f} s; "
-                "look at it in Supabase's dashboard"
-            )
+        _check_time(
+            plan, status, seconds=clock() - started, most=deadline_seconds, idle=not seen_at_work, unsure=unsure
+        )
         say(f"the project is {status or 'not answering'}")
         sleep(POLL_SECONDS)
     return HostedReport(
@@ -138,9 +142,45 @@ def restore_hosted(
     )
 
 
-def _status(project: SupabaseProject) -> ProjectStatus | None:
-    """Return the project's status, or None while even the API does not answer."""
+def _ask(plan: HostedPlan, project: SupabaseProject, say: Callable[[str], None]) -> str:
+    """Ask for the recovery; return what was said when nobody knows whether it was heard, else nothing.
+
+    It is never asked for twice: what was not answered may have been carried out, and the project's status shows it.
+    """
+    try:
+        project.restore_to(plan.target)
+    except SupabaseUnreachableError as error:
+        say(f"asked Supabase to recover {plan.project_ref}, and it did not say whether it does: {error}")
+        return str(error)
+    say(f"asked Supabase to recover {plan.project_ref} to {plan.target.isoformat()}")
+    return ""
+
+
+def _check_time(
+    plan: HostedPlan, status: ProjectStatus | None, *, seconds: float, most: float, idle: bool, unsure: str
+) -> None:
+    """Raise RestoreError when it takes too long to begin or to end."""
+    if status is ProjectStatus.ACTIVE_HEALTHY and idle and seconds > BEGIN_SECONDS:
+        said = f" ({unsure})" if unsure else ""
+        raise RestoreError(
+            f"Supabase was asked to recover the project {plan.project_ref}{said} and was never seen at work in "
+            f"{BEGIN_SECONDS:.0f} s; look in its dashboard and at the data before another try"
+        )
+    if seconds > most:
+        raise RestoreError(
+            f"the project {plan.project_ref} is still {status or 'not answering'} after {most:.0f} s; "
+            "look at it in Supabase's dashboard"
+        )
+
+
+def _status(plan: HostedPlan, project: SupabaseProject) -> ProjectStatus | None:
+    """Return the project's status, or None while even the API does not answer, or has had too many requests."""
     try:
         return project.facts().status
-    except SupabaseUnreachableError:
+    except (SupabaseUnreachableError, SupabaseRateLimitError):
         return None
+    except SupabaseError as error:
+        raise RestoreError(
+            f"Supabase was asked to recover the project {plan.project_ref} to {plan.target:%Y-%m-%d %H:%M:%S} UTC and "
+            f"cannot be followed any more: {error}; look at it in Supabase's dashboard, and do not ask again"
+        ) from error
