@@ -12,6 +12,7 @@
 ## make lint         ruff, formatting, spelling
 ## make type         mypy --strict
 ## make bench        measure against pg_dump, gzip | psql and the strategy's script; PEERS=1: base backups, pgBackRest
+##                   FLEET=1: 1, 10 and 50 small sources through the scheduler
 ## make docs         write docs/DAGs.md anew from the DAG files
 ## make install      only make .venv
 ## make lock         resolve requirements*.txt into the lock files anew
@@ -78,7 +79,7 @@ docs: install
 	$(VENV_PYTHON) scripts/dag_docs.py
 
 bench: install
-	$(VENV_PYTHON) -m tests.benchmarks
+	$(VENV_PYTHON) -m tests.benchmarks$(if $(FLEET),.fleet)
 
 lock: install
 	$(VENV_PYTHON) scripts/lock.py

@@ -53,7 +53,7 @@ class ReportCopiesOperator(BackupStepOperator):
     def _open_project(self) -> SupabaseProject | None:
         from include.backup.supabase.project import SupabaseProject
 
-        hosted = load_policy(policy_path(os.environ)).source(self.source).supabase
+        hosted = load_policy(policy_path(os.environ), only=self.source).source(self.source).supabase
         if hosted is None:
             return None
         return SupabaseProject.open(BackupHook().supabase(hosted.connection), hosted.project_ref)

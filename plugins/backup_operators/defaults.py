@@ -96,10 +96,11 @@ def make_dags(make: Callable[[SourcePolicy], DAG], *, where: Callable[[SourcePol
 
     A source that is not acceptable is left out, and hides no other. A process that needs one DAG makes only that.
     """
-    policy = load_policy(policy_path(os.environ))
+    wanted = get_parsing_context().dag_id
+    own = wanted.partition(".")[0] if wanted and "." in wanted else None
+    policy = load_policy(policy_path(os.environ), only=own)
     for rejected in policy.rejected.values():
         log.error("a source is left out: %s", rejected)
-    wanted = get_parsing_context().dag_id
     for source in policy.sources.values():
         if where(source) and wanted in (None, dag_id(source.name, make.__name__)):
             make(source)

@@ -53,7 +53,7 @@ class FleetOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         die_with_parent()
-        source = load_policy(policy_path(os.environ)).source(self.source)
+        source = load_policy(policy_path(os.environ), only=self.source).source(self.source)
         try:
             return self.work(context, source)
         except RetryWorthlessError as error:

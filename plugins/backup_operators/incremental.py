@@ -209,7 +209,7 @@ class RequestBaseOperator(TriggerDagRunOperator):
 def _source(name: str) -> SourcePolicy:
     import os
 
-    return load_policy(policy_path(os.environ)).source(name)
+    return load_policy(policy_path(os.environ), only=name).source(name)
 
 
 def _steps() -> dict[str, Callable[[WalContext], Any]]:

@@ -83,7 +83,7 @@ class SchemaOperator(BaseOperator):
         )
 
     def source_policy(self) -> SourcePolicy:
-        return load_policy(policy_path(os.environ)).source(self.source)
+        return load_policy(policy_path(os.environ), only=self.source).source(self.source)
 
     def on_kill(self) -> None:
         """End the child processes."""

@@ -87,7 +87,7 @@ class BackupStepOperator(BaseOperator):
         """Return what the core's steps are given."""
         from include.backup.steps.context import build_context
 
-        policy = load_policy(policy_path(os.environ))
+        policy = load_policy(policy_path(os.environ), only=self.source)
         source = policy.source(self.source)
         hook = BackupHook()
         self._runner = Runner(log=step_log())
@@ -135,7 +135,7 @@ class BackupStepOperator(BaseOperator):
         keep_reason(context, error, message, retry=retry)
 
     def _secrets(self) -> list[str]:
-        policy = load_policy(policy_path(os.environ))
+        policy = load_policy(policy_path(os.environ), only=self.source)
         if self.source not in policy.sources:
             return []
         return BackupHook().secrets(connection_ids(policy.source(self.source)))
@@ -166,7 +166,7 @@ def connection_ids(source: SourcePolicy) -> tuple[str, ...]:
 
 def source_policy(name: str) -> SourcePolicy:
     """Return a source as the policy has it now."""
-    return load_policy(policy_path(os.environ)).source(name)
+    return load_policy(policy_path(os.environ), only=name).source(name)
 
 
 def run_identity(context: Context) -> RunIdentity:

@@ -23,7 +23,7 @@ from backup_operators.chain import backups_of
 from backup_operators.copies import ReportCopiesOperator
 from backup_operators.hook import BackupHook
 from backup_operators.notify import NotifyOperator
-from backup_operators.operators import CHAIN, DumpOperator, UploadOperator, VerifyOperator
+from backup_operators.operators import CHAIN, DumpOperator, DumpToStoreOperator, UploadOperator, VerifyOperator
 from backup_operators.scratch import PrepareScratchOperator, RemoveScratchOperator
 from backup_operators.step import BackupStepOperator, step_log
 from include.backup.errors import ConnectionDefinitionError, RunRefusedError, StoreUnreachableError
@@ -70,7 +70,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> FakeSteps:
     return fakes
 
 
-OPERATORS = (*CHAIN, *ARCHIVE_STEPS, PrepareScratchOperator, RemoveScratchOperator, NotifyOperator)
+OPERATORS = (*CHAIN, DumpToStoreOperator, *ARCHIVE_STEPS, PrepareScratchOperator, RemoveScratchOperator, NotifyOperator)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -269,7 +269,9 @@ def test_the_first_thing_a_task_does_is_to_tie_itself_to_its_worker(
 ) -> None:
     order: list[str] = []
     monkeypatch.setattr("backup_operators.step.die_with_parent", lambda: order.append("tied"))
-    monkeypatch.setattr(step_module, "load_policy", lambda *_: order.append("policy") or pytest.fail("read first"))
+    monkeypatch.setattr(
+        step_module, "load_policy", lambda *_, **__: order.append("policy") or pytest.fail("read first")
+    )
     with pytest.raises(pytest.fail.Exception):
         make_upload().execute(make_context())
     assert order[0] == "tied"
@@ -278,6 +280,6 @@ def test_the_first_thing_a_task_does_is_to_tie_itself_to_its_worker(
 def test_every_step_of_the_core_has_its_operator() -> None:
     folder = ROOT / "include" / "backup" / "steps"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "context"}
-    operators = (*CHAIN, *ARCHIVE_STEPS, ReportCopiesOperator)
+    operators = (*CHAIN, DumpToStoreOperator, *ARCHIVE_STEPS, ReportCopiesOperator)
     assert {operator.step for operator in operators} == modules
     assert all(issubclass(operator, BackupStepOperator) for operator in operators)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from include import sync_pools
 from include.backup.policy import SHIPPED_POLICY, SourcePolicy, load_policy
@@ -139,3 +140,26 @@ def test_without_a_shared_folder_what_hands_files_on_is_refused(tmp_path: Path) 
     del lines[start:end]
     (tmp_path / "policy.yaml").write_text("".join(line for line in lines if "incremental: {}" not in line))
     assert source_of(tmp_path / "policy.yaml").shares_staging is False
+
+
+def test_one_source_read_alone_is_what_it_is_among_all(tmp_path: Path) -> None:
+    data = yaml.safe_load(SHIPPED_POLICY.read_text())
+    own = json.dumps(data["sources"]["pulse_messages"])
+    sources = {name: json.loads(own) for name in ("good", "bad", "shadows", "shadowed", "freed", "odd")}
+    sources["bad"]["tiers"]["daily"]["keep"] = "7 hours"
+    # Overlaps what is accepted before it; what overlaps only a source that is left out is not touched by that.
+    sources["shadows"]["tiers"]["weekly"]["prefix"] = "daily/of_it/"
+    sources["bad"]["tiers"]["weekly"]["prefix"] = "other/"
+    sources["freed"]["tiers"]["monthly"]["prefix"] = "other/of_it/"
+    sources["shadowed"]["tiers"]["monthly"]["prefix"] = "weekly/of_it/"
+    sources["odd"] = "no mapping"
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump({**data, "sources": sources}, sort_keys=False))
+    together = load_policy(path)
+    assert set(together.sources) == {"good", "freed"}
+    for name in sources:
+        alone = load_policy(path, only=name)
+        assert set(alone.sources) | set(alone.rejected) == {name}
+        assert alone.sources.get(name) == together.sources.get(name)
+        assert str(alone.rejected.get(name)) == str(together.rejected.get(name))
+    assert load_policy(path, only="nobody").sources == together.sources

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from include.backup.cron import cron_problem
 from include.backup.duration import parse_duration
@@ -63,12 +64,19 @@ class Draft:
 
 def merge(document: Document, name: str, own: Any) -> Draft:
     """Return a source with the defaults that it does not set; mappings are merged, all else is replaced."""
-    defaults = document.data.get("defaults", {})
     at: KeyPath = ("sources", name)
-    lines = {(*at, *path[1:]): line for path, line in document.lines.items() if path[:1] == ("defaults",) and path[1:]}
-    lines.update(document.lines)
+    inherited = {(*at, *path[1:]): line for path, line in document.lines.items() if path[:1] == ("defaults",)}
+    inherited.pop(at, None)
+    # Not a copy for each source, which would grow with the square of the sources; nothing writes to it.
+    lines = ChainMap(cast("dict[KeyPath, int]", document.lines), inherited)
+    return Draft(name=name, data=filled(document, own), lines=lines)
+
+
+def filled(document: Document, own: Any) -> Any:
+    """Return a source's settings with the defaults that it does not set."""
     if not isinstance(own, dict):
-        return Draft(name=name, data=own, lines=lines)
+        return own
+    defaults = document.data.get("defaults", {})
     tiers = own.get("tiers")
     named = tiers if isinstance(tiers, dict) else {}
     base = {
@@ -79,7 +87,7 @@ def merge(document: Document, name: str, own: Any) -> Draft:
             else {}
         ),
     }
-    return Draft(name=name, data=_merged(base, own), lines=lines)
+    return _merged(base, own)
 
 
 def source_problems(draft: Draft) -> list[Problem]:

@@ -17,7 +17,7 @@ from include.backup.errors import PolicyError
 from include.backup.policy.attachments import attachments_policy
 from include.backup.policy.audit import audit_policy
 from include.backup.policy.base_backup import base_backup_policy
-from include.backup.policy.checks import Draft, merge, overlapping_sources, parse_keep, source_problems
+from include.backup.policy.checks import Draft, filled, merge, overlapping_sources, parse_keep, source_problems
 from include.backup.policy.cleanup import cleanup_policy
 from include.backup.policy.evidence import evidence_policy
 from include.backup.policy.health import health_policy
@@ -54,12 +54,15 @@ def policy_path(environ: Mapping[str, str]) -> Path:
     return PROJECT / (environ.get("BACKUP_POLICY") or SHIPPED_POLICY)
 
 
-def load_policy(path: Path, *, strict: bool = False) -> Policy:
+def load_policy(path: Path, *, strict: bool = False, only: str | None = None) -> Policy:
     """Read a policy; each source stands alone, so that a bad one hides no other.
+
+    With ``only`` that source is read and checked, and no other as far as it does not concern this one: a task is of
+    one source, and what it costs must not grow with the others. A name that is not there reads all.
 
     Raises PolicyError when the file as a whole is not acceptable, or, if ``strict``, when any source is not.
     """
-    policy = _read(path, _content(path))
+    policy = _read(path, _content(path), only)
     if strict and policy.rejected:
         raise PolicyError("; ".join(str(error) for error in policy.rejected.values()))
     return policy
@@ -74,28 +77,20 @@ def _content(path: Path) -> bytes:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, content: bytes) -> Policy:
+def _read(path: Path, content: bytes, only: str | None) -> Policy:
     """Read the file, once for each content: all DAG files of a process, and each step of a task, read the same."""
     document = read_document(path, PolicyError, name=_shown(path))
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     _check_frame(document, schema)
     pools = pools_policy(document.data.get("pools"))
-    accepted: dict[str, Any] = {}
+    listed = _Sources(document, schema, pools)
+    sources: dict[str, SourcePolicy] = {}
     rejected: dict[str, PolicyError] = {}
-    for name, own in document.data["sources"].items():
-        draft = merge(document, name, own)
-        problems = _problems(document, schema, draft) or [
-            *overlapping_sources(draft, accepted),
-            *(
-                draft.problem(("scheduling", key), text)
-                for key, text in scheduling_problems(draft.data.get("scheduling"), pools)
-            ),
-        ]
-        if problems:
+    for name in [only] if only in listed.names else listed.names:
+        if problems := listed.problems(name):
             rejected[name] = PolicyError(describe(document.name, problems))
         else:
-            accepted[name] = _staggered(draft.data, name)
-    sources = {name: _source(name, data) for name, data in accepted.items()}
+            sources[name] = _source(name, _staggered(listed.draft(name).data, name))
     return Policy(
         path=path,
         sources=MappingProxyType(sources),
@@ -103,6 +98,55 @@ def _read(path: Path, content: bytes) -> Policy:
         pools=pools,
         metadata=metadata_policy(document.data.get("metadata")),
     )
+
+
+class _Sources:
+    """The sources of a document, each checked when it is asked for."""
+
+    def __init__(self, document: Document, schema: Mapping[str, Any], pools: Mapping[str, int]) -> None:
+        self.names: list[str] = list(document.data["sources"])
+        self._document = document
+        self._schema = schema
+        self._pools = pools
+        self._drafts: dict[str, Draft] = {}
+        self._found: dict[str, list[Problem]] = {}
+
+    def draft(self, name: str) -> Draft:
+        """Return a source with its defaults filled in."""
+        if name not in self._drafts:
+            self._drafts[name] = merge(self._document, name, self._document.data["sources"][name])
+        return self._drafts[name]
+
+    def problems(self, name: str) -> list[Problem]:
+        """Return what is wrong with a source."""
+        if name not in self._found:
+            draft = self.draft(name)
+            self._found[name] = _problems(self._document, self._schema, draft) or [
+                *overlapping_sources(draft, self._accepted_beside(draft)),
+                *(
+                    draft.problem(("scheduling", key), text)
+                    for key, text in scheduling_problems(draft.data.get("scheduling"), self._pools)
+                ),
+            ]
+        return self._found[name]
+
+    def _accepted_beside(self, draft: Draft) -> dict[str, Any]:
+        """Return the acceptable sources before this one that share a part of the bucket with it."""
+        before = self.names[: self.names.index(draft.name)]
+        return {
+            name: data
+            for name, data in ((name, filled(self._document, self._document.data["sources"][name])) for name in before)
+            if _may_overlap(draft, name, data) and not self.problems(name)
+        }
+
+
+def _may_overlap(draft: Draft, other: str, data: Any) -> bool:
+    """Tell whether two sources overlap, of which the other is not checked yet."""
+    try:
+        return bool(overlapping_sources(draft, {other: data}))
+    except (AttributeError, KeyError, TypeError):
+        # It is not even shaped like a source: it is left out, and hides no other.
+        return False
 
 
 def _staggered(data: Any, source: str) -> Any:
