@@ -18,6 +18,7 @@ from tests.support.airflow_stack import AirflowStack
 OUTAGE_SECONDS = 60.0
 DUMPING_SECONDS = 15.0
 LONG, SHORT = "outage_long", "outage_short"
+pytestmark = pytest.mark.long
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -384,6 +384,7 @@ def stored(files: FileSource) -> StepContext:
     return ctx
 
 
+@pytest.mark.long
 def test_an_endpoint_that_is_away(stored: StepContext, root_files: StoreConnection) -> None:
     stored.attachments_connection = replace(root_files, endpoint_url=f"https://localhost:{free_port_base()}")
     refused(stored, StoreUnreachableError, "check the endpoint and retry")

@@ -23,6 +23,7 @@ def rclone() -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("rclone")
 def test_every_way_is_measured_and_nothing_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="pulse-benchmark-", dir="/var/tmp"))

@@ -84,6 +84,7 @@ def test_the_watch_alarms_until_somebody_has_looked_and_again_when_nobody_does(
         assert len(slack.messages) == 2
 
 
+@pytest.mark.long
 def test_the_watch_of_a_store_that_is_away_is_no_pulse(cli: CommandLine) -> None:
     away = cli.with_environment(PULSE_S3_ENDPOINT="https://localhost:9")
     assert away.here("watch", SOURCE).code == 3

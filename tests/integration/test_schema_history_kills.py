@@ -87,6 +87,7 @@ def killable(site: Site, tmp_path: Path) -> Iterator[Killable]:
         )
 
 
+@pytest.mark.long
 def test_killed_before_after_and_within_what_changes_something(killable: Killable) -> None:
     """The last commands are those that write: hash, index, tree, commit, ref, push, ref."""
     killable.finish("first")

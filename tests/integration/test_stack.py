@@ -180,6 +180,7 @@ def test_the_sample_can_be_read_over_tls_by_the_backups_role_only_with_its_passw
         psycopg.connect(**{**parameters, "sslmode": "disable"}, password=connection.password).close()  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_what_a_person_changed_in_airflow_stays_unless_overwriting_is_asked_for(running: Stack) -> None:
     api = running.api()
     mine = {"connection_id": SOURCE_CONNECTION, "conn_type": "postgres", "host": "mine.example"}
@@ -214,6 +215,7 @@ def test_the_demo_proves_a_backup_and_does_so_again(running: Stack, copy: Path) 
     assert [run for run in runs if run["run_type"] == "scheduled"] == []
 
 
+@pytest.mark.long
 def test_a_demo_that_fails_shows_the_failed_tasks_log_and_no_password(running: Stack, copy: Path) -> None:
     password = str(running.database_connection().password)
     with psycopg.connect(running.source.superuser_conninfo(), autocommit=True) as session:
@@ -235,6 +237,7 @@ def test_up_again_starts_nothing_anew(running: Stack) -> None:
     assert [service.identity() for service in running.airflow.services()] == before
 
 
+@pytest.mark.long
 def test_a_component_that_died_is_started_again_and_the_others_stay(running: Stack) -> None:
     services = {service.program.name: service for service in running.airflow.services()}
     before = {name: service.identity() for name, service in services.items()}

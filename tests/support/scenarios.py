@@ -31,6 +31,11 @@ class Scenarios(Generic[Subject, Result]):
             self._started[name] = self._pool.submit(self._actions[name], self._subject)
         return self._started[name]
 
+    @property
+    def started(self) -> tuple[str, ...]:
+        """The names of those that go on or have ended."""
+        return tuple(self._started)
+
     def __getitem__(self, name: str) -> Result:
         """Return what a scenario found, or raise what it raised."""
         return self.start(name).result()
