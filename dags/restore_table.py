@@ -9,7 +9,8 @@ triggers do not fire. `missing` only adds rows that are gone.
 **When** By hand, when rows are lost or wrong. Trigger it first as it is: `Only show` is on, the run ends after
 `preview_restore`, whose log has rows missing, changed and surplus, and the children that would be touched; all rows
 that differ are in a CSV file in `restores/`. Stop what writes to the tables before a `replace`: rows written since the
-backup are surplus. For an hourly backup of the critical tables, choose by its id.
+backup are surplus. `latest proven` is the newest archive that holds all the tables, also an hourly one of the critical
+tables; the preview says of when it is, and what does not come with a table that is put beside.
 
 **Needs** The policy's `restore` block; the role of its connection has to own the tables (or be a member of their
 owner), and to see all rows (BYPASSRLS where policies are forced). For the source itself the yes of a second person.

@@ -59,7 +59,7 @@ class Catalog:
     """The backups of one source below its prefixes."""
 
     def __init__(self, store: ObjectStore, *, source: str, prefixes: Sequence[str]) -> None:
-        self._store = store
+        self.store = store
         self._source = source
         self._prefixes = tuple(dict.fromkeys(prefix.rstrip("/") for prefix in prefixes))
 
@@ -75,12 +75,12 @@ class Catalog:
         Raises BackupMissingError, or ArchiveWithoutManifestError when only the archive is there.
         """
         for prefix in self._prefixes:
-            if self._store.head(manifest_key(prefix, backup_id)):
+            if self.store.head(manifest_key(prefix, backup_id)):
                 return prefix
         for prefix in self._prefixes:
-            if self._store.head(archive_key(prefix, backup_id)):
+            if self.store.head(archive_key(prefix, backup_id)):
                 raise ArchiveWithoutManifestError(
-                    f"{self._store.url(archive_key(prefix, backup_id))} has no manifest, so its upload never "
+                    f"{self.store.url(archive_key(prefix, backup_id))} has no manifest, so its upload never "
                     "finished and it is no backup; use another, cleanup removes it"
                 )
         raise BackupMissingError(
@@ -89,7 +89,7 @@ class Catalog:
 
     def manifest_bytes(self, backup_id: str) -> bytes:
         """Return a manifest as stored; raises BackupMissingError or ArchiveWithoutManifestError."""
-        return self._store.get(manifest_key(self.locate(backup_id), backup_id))
+        return self.store.get(manifest_key(self.locate(backup_id), backup_id))
 
     def read(self, backup_id: str) -> tuple[Manifest, bytes]:
         """Return a manifest and its bytes, and check that it is this backup's and that the archive is whole.
@@ -112,8 +112,8 @@ class Catalog:
 
     def check_archive(self, manifest: Manifest) -> ObjectInfo:
         """Return what the store says of the archive; raises when it is gone or has another size."""
-        info = self._store.head(manifest.archive.key)
-        where = self._store.url(manifest.archive.key)
+        info = self.store.head(manifest.archive.key)
+        where = self.store.url(manifest.archive.key)
         if info is None:
             raise ManifestWithoutArchiveError(
                 f"the archive {where} is gone though its manifest is there; look for another version of the "
@@ -128,13 +128,13 @@ class Catalog:
 
     def proofs(self, backup_id: str) -> tuple[Proof, ...]:
         """Return the proofs of a backup, oldest first."""
-        keys = sorted(item.key for item in self._store.list(proof_prefix(backup_id)))
-        return tuple(read_proof(self._store.get(key), name=key) for key in keys)
+        keys = sorted(item.key for item in self.store.list(proof_prefix(backup_id)))
+        return tuple(read_proof(self.store.get(key), name=key) for key in keys)
 
     def _below(self, prefix: str, proofs: dict[str, int]) -> Iterator[ListedBackup]:
         archives: dict[str, ObjectInfo] = {}
         manifests: dict[str, ObjectInfo] = {}
-        for item in self._store.list(f"{prefix}/"):
+        for item in self.store.list(f"{prefix}/"):
             name = item.key.removeprefix(f"{prefix}/")
             for suffix, found in ((MANIFEST_SUFFIX, manifests), (ARCHIVE_SUFFIX, archives)):
                 if name.endswith(suffix) and self._is_ours(name.removesuffix(suffix)):
@@ -155,7 +155,7 @@ class Catalog:
 
     def _proof_counts(self) -> dict[str, int]:
         counts: dict[str, int] = {}
-        for item in self._store.list(f"proofs/{self._source}_"):
+        for item in self.store.list(f"proofs/{self._source}_"):
             backup_id = item.key.split("/")[1]
             counts[backup_id] = counts.get(backup_id, 0) + 1
         return counts

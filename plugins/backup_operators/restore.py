@@ -113,3 +113,8 @@ def pulled(context: Context, task_id: str, key: str) -> str:
     if not isinstance(found, dict) or not isinstance(found.get(key), str):
         raise ParameterError(f"{task_id} has left no {key}; clear it, or trigger a new run")
     return str(found[key])
+
+
+def named_tables(given: Any) -> tuple[str, ...]:
+    """Return the tables that the form names, one a line; the form of a whole database has no such field."""
+    return tuple(line.strip() for line in given.get("tables") or () if line.strip())

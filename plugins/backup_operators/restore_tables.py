@@ -13,6 +13,7 @@ from backup_operators.restore import (
     PREVIEW,
     RESOLVE,
     RestoreBaseOperator,
+    named_tables,
     pulled,
     restore_context,
 )
@@ -142,7 +143,7 @@ def tables_wish(context: Context) -> Any:
     given = context["params"]
     return TablesWish(
         backup_id=pulled(context, RESOLVE, "backup_id"),
-        tables=tuple(line.strip() for line in given["tables"] if line.strip()),
+        tables=named_tables(given),
         mode=Mode(given["mode"]),
         where=Where(given["where"]),
         server=given["server"] or None,

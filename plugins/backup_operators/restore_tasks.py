@@ -14,6 +14,7 @@ from backup_operators.restore import (
     PREVIEW,
     RESOLVE,
     RestoreBaseOperator,
+    named_tables,
     pulled,
     restore_context,
     wish_of,
@@ -46,6 +47,7 @@ class ResolveBackupOperator(RestoreBaseOperator):
             before=parse_time(given["before"]) if given["before"] else None,
             release=given["release"] or None,
             git_sha=given["git_sha"] or None,
+            tables=named_tables(given),
         )
         ctx = self.restore_context(context)
         backup_id = choose(ctx.catalog, self.source, choice, unproven=bool(given["unproven"]))

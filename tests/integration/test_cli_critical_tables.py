@@ -47,6 +47,7 @@ def test_rows_come_back_from_the_newest_hour_and_latest_never_means_it(cli: Comm
     assert (refused.code, "only full backups restore here" in refused.error) == (5, True)
     assert messages(damaged, COPY) != messages(damaged, SOURCE)
     table = ("--table", "public.messages", "--mode", "missing", "--to-database", COPY, *TARGET)
-    answer = cli.run("restore-table", SOURCE, "latest-proven", "--tier", "hourly", *table, "--yes", "--json")
+    answer = cli.run("restore-table", SOURCE, "latest-proven", *table, "--yes", "--json")
     assert answer.code == 0, answer.err
+    assert answer.document["preview"]["backup_id"] == backup_id
     assert messages(damaged, COPY) == messages(damaged, SOURCE)

@@ -64,7 +64,17 @@ def test_a_table_comes_back_with_all_that_is_its_own(copy: Copy) -> None:
     assert report.owner == "table_owner"
     assert copy.rows(ROLES) == []
     assert "column nick is new" in preview.tables[1].note
-    assert "trigger messages fires" in preview.left_out
+    assert {
+        "trigger messages fires",
+        "policy messages readers",
+        "grants on TABLE messages",
+        "statistics messages_stats",
+    } <= set(preview.left_out)
+    assert "without what acts or lets in (triggers, rules, policies, grants)" in "\n".join(preview.lines())
+    hangs = f"SELECT count(*) FROM pg_{{}} WHERE {{}} = '{schema}.messages'::regclass"
+    for catalog, column in (("policy", "polrelid"), ("statistic_ext", "stxrelid")):
+        assert copy.rows(hangs.format(catalog, column)) == [(0,)]
+    assert copy.rows(f"SELECT has_table_privilege('table_reader', '{schema}.messages', 'SELECT')") == [(False,)]
     check_definitions(copy, schema)
 
 

@@ -7,6 +7,7 @@ import getpass
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +18,11 @@ from include.backup.cli.output import Output
 from include.backup.connection_spec import ConnectionSpec, Secret
 from include.backup.connections import DatabaseConnection, StoreConnection, resolve_connection
 from include.backup.errors import ConnectionDefinitionError, ParameterError, SettingsError
-from include.backup.inventory import find_backup
+from include.backup.inventory import LATEST_PROVEN, find_backup
 from include.backup.policy import PROJECT, Policy, SourcePolicy, load_policy, policy_path
 from include.backup.process import Runner
-from include.backup.restore.choice import choose, parse_choice
+from include.backup.restore.choice import Choice, choose, parse_choice
+from include.backup.restore.words import Choosing
 from include.backup.retention.cleanup import every_backup
 from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.steps.context import SAFETY_PREFIX, open_catalog, open_store
@@ -93,7 +95,11 @@ class Session:
         if wanted is None:
             raise ParameterError("which backup? give an id, latest-proven, before:TIME or release:NAME")
         choice = parse_choice(wanted)
+        tables = tuple(getattr(self.arguments, "tables", ()))
+        if choice is None and tables and wanted == LATEST_PROVEN and self.arguments.tier is None:
+            choice = Choice(how=Choosing.LATEST_PROVEN)
         if choice is not None:
+            choice = replace(choice, tables=tables)
             unproven = bool(getattr(self.arguments, "unproven", False))
             return choose(self.catalog, self.source.name, choice, unproven=unproven)
         return find_backup(self.catalog, self.source.name, wanted, tier=self.arguments.tier)

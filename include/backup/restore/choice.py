@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from include.backup.archive.reader import ArchiveReader
 from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
-from include.backup.errors import AmbiguousChoiceError, BackupError, BackupMissingError, ParameterError
+from include.backup.errors import (
+    AmbiguousChoiceError,
+    BackupError,
+    BackupMissingError,
+    ObjectColdError,
+    ParameterError,
+    RestoreRefusedError,
+)
 from include.backup.inventory import CONCURRENCY, LATEST, LATEST_PROVEN, Standing, find_backup, read_standing
 from include.backup.manifest import Manifest
+from include.backup.postgres.toc import read_toc
+from include.backup.restore.plan import TOC_MEMBER
 from include.backup.restore.words import Choosing
 from include.backup.steps.context import GIT_SHA_PATTERN, RELEASE_PATTERN
+from include.backup.table_restore.names import choose_tables, parse_table_name
 
 RELEASE_TIER = "pre_deployment"
 BEFORE_WORD, RELEASE_WORD = "before:", "release:"
@@ -21,13 +32,17 @@ BEFORE_WORD, RELEASE_WORD = "before:", "release:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A way to choose, and what it needs; nothing else may be given beside it."""
+    """A way to choose, and what it needs; nothing else may be given beside it.
+
+    With ``tables``, archives of some tables count as well as full ones, and one that holds all of these is meant.
+    """
 
     how: Choosing
     backup_id: str | None = None
     before: datetime | None = None
     release: str | None = None
     git_sha: str | None = None
+    tables: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Raise ParameterError when what is needed is missing, or what is given says something else."""
@@ -79,7 +94,7 @@ def parse_time(text: str) -> datetime:
 
 
 def choose(catalog: Catalog, source: str, choice: Choice, *, unproven: bool = False) -> str:
-    """Return the id of the one full backup that is meant.
+    """Return the id of the one backup that is meant: a full one, or for ``tables`` also one of some tables.
 
     Raises ParameterError or AmbiguousChoiceError for an unclear choice, BackupMissingError when there is none.
     """
@@ -90,30 +105,56 @@ def choose(catalog: Catalog, source: str, choice: Choice, *, unproven: bool = Fa
         return find_backup(catalog, source, choice.backup_id)
     if choice.how is Choosing.RELEASE:
         return _of_release(catalog, source, choice)
-    if choice.how is Choosing.BEFORE and choice.before is not None:
-        return _before(catalog, source, choice.before, unproven=unproven)
-    return _newest(
-        catalog, source, "proven full backup", lambda _, backup_id: read_standing(catalog, backup_id) is Standing.PROVEN
+    return _newest(catalog, source, choice, unproven=unproven and choice.how is Choosing.BEFORE)
+
+
+def _newest(catalog: Catalog, source: str, choice: Choice, *, unproven: bool) -> str:
+    """Return the backup whose data is the newest; when a run was due says little of when it read."""
+    kinds = ("full", "tables") if choice.tables else ("full",)
+    found = [
+        manifest
+        for manifest in _manifests(catalog, kinds=kinds)
+        if choice.before is None or manifest.dump.snapshot.time <= choice.before
+    ]
+    newest_first = sorted(found, key=lambda manifest: manifest.dump.snapshot.time, reverse=True)
+    for manifest in newest_first:
+        is_proven = unproven or read_standing(catalog, manifest.backup_id) is Standing.PROVEN
+        if is_proven and _holds(catalog, manifest, choice.tables):
+            return manifest.backup_id
+    raise BackupMissingError(
+        f"{source} has no {_what(choice, unproven)}; `python -m include.backup list {source}` shows what there is"
     )
 
 
-def _before(catalog: Catalog, source: str, moment: datetime, *, unproven: bool) -> str:
-    def fits(manifest: Manifest, backup_id: str) -> bool:
-        return manifest.dump.snapshot.time <= moment and (
-            unproven or read_standing(catalog, backup_id) is Standing.PROVEN
-        )
-
-    what = "full backup" if unproven else "proven full backup"
-    return _newest(catalog, source, f"{what} of {moment:%Y-%m-%dT%H:%M:%SZ} or earlier", fits)
+def _what(choice: Choice, unproven: bool) -> str:
+    what = "backup" if unproven else "proven backup"
+    what = f"{what} of {', '.join(choice.tables)}" if choice.tables else what.replace("backup", "full backup")
+    return what if choice.before is None else f"{what} of {choice.before:%Y-%m-%dT%H:%M:%SZ} or earlier"
 
 
-def _newest(catalog: Catalog, source: str, what: str, fits: Callable[[Manifest, str], bool]) -> str:
-    """Return the backup whose data is the newest; when a run was due says little of when it read."""
-    found = sorted(_manifests(catalog), key=lambda manifest: manifest.dump.snapshot.time, reverse=True)
-    for manifest in found:
-        if fits(manifest, manifest.backup_id):
-            return manifest.backup_id
-    raise BackupMissingError(f"{source} has no {what}; `python -m include.backup list {source}` shows what there is")
+def holds_rows_of(manifest: Manifest, tables: tuple[str, ...]) -> bool:
+    """Say whether an archive has an entry of rows for each of these tables; trivially so without tables."""
+    there = {(data.schema, data.table) for data in manifest.table_data}
+    return all(
+        any(table == name and schema in (None, place) for place, name in there)
+        for schema, table in map(parse_table_name, tables)
+    )
+
+
+def _holds(catalog: Catalog, manifest: Manifest, tables: tuple[str, ...]) -> bool:
+    """Say whether an archive holds these tables; a full one's table of contents is asked what the manifest leaves open.
+
+    The rows of a partitioned table go by its partitions' names. Whatever is in Glacier cannot be asked.
+    """
+    if holds_rows_of(manifest, tables):
+        return True
+    if manifest.kind != "full":
+        return False
+    try:
+        choose_tables(read_toc(ArchiveReader(catalog.store, manifest).read(TOC_MEMBER)), manifest, tables)
+    except (ParameterError, RestoreRefusedError, ObjectColdError):
+        return False
+    return True
 
 
 def _of_release(catalog: Catalog, source: str, choice: Choice) -> str:
@@ -145,18 +186,20 @@ def _of_release(catalog: Catalog, source: str, choice: Choice) -> str:
     return found[0].backup_id
 
 
-def _manifests(catalog: Catalog, *, tier: str | None = None) -> tuple[Manifest, ...]:
-    """Return the manifests of complete full backups; one that cannot be read is not what anybody means."""
+def _manifests(
+    catalog: Catalog, *, tier: str | None = None, kinds: tuple[str, ...] = ("full",)
+) -> tuple[Manifest, ...]:
+    """Return the manifests of complete backups of some kinds; one that cannot be read is not what anybody means."""
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="choose") as pool:
-        read = pool.map(lambda listed: _read(catalog, listed), _full(catalog, tier))
+        read = pool.map(lambda listed: _read(catalog, listed), _complete(catalog, tier, kinds))
         return tuple(manifest for manifest in read if manifest is not None)
 
 
-def _full(catalog: Catalog, tier: str | None) -> Iterator[ListedBackup]:
+def _complete(catalog: Catalog, tier: str | None, kinds: tuple[str, ...]) -> Iterator[ListedBackup]:
     for listed in catalog.list():
         parsed = parse_backup_id(listed.backup_id)
         wanted = parsed.tier != "safety" if tier is None else parsed.tier == tier
-        if parsed.kind == "full" and wanted and listed.archive and listed.manifest:
+        if parsed.kind in kinds and wanted and listed.archive and listed.manifest:
             yield listed
 
 

@@ -30,7 +30,16 @@ from include.backup.table_restore.names import ChosenTable, TableName
 _AFTER = frozenset(
     {"CHECK CONSTRAINT", "CONSTRAINT", "DEFAULT", "FK CONSTRAINT", "INDEX", "INDEX ATTACH", "ROW SECURITY"}
 )
-_NOT_CARRIED = frozenset({"POLICY", "PUBLICATION TABLE", "RULE", "TRIGGER"})
+# As toc names them, and as a person does.
+_NOT_CARRIED = {
+    "ACL": "grants on",
+    "POLICY": "policy",
+    "PUBLICATION TABLE": "publication table",
+    "RULE": "rule",
+    "SECURITY LABEL": "security label on",
+    "STATISTICS": "statistics",
+    "TRIGGER": "trigger",
+}
 # Sessions of an older server do not know it, and pg_dump 17 sets it in every script.
 _NEW_SETTING = "SET transaction_timeout = 0;\n"
 
@@ -204,7 +213,7 @@ class _Mover:
 def _not_carried(toc: Toc, parts: frozenset[int]) -> Iterator[str]:
     for entry in toc.entries:
         if entry.desc in _NOT_CARRIED and parts & set(entry.dependencies):
-            yield f"{entry.desc.lower()} {entry.tag}"
+            yield f"{_NOT_CARRIED[entry.desc]} {entry.tag}"
 
 
 def _scripts(

@@ -146,7 +146,10 @@ class TablesPreview:
 
     def _does(self) -> str:
         if self.mode is Mode.BESIDE:
-            return f"makes the schema {self.schema} with these tables; nothing that is there is changed"
+            return (
+                f"makes the schema {self.schema} with these tables, their types, sequences, keys and indexes, and "
+                "without what acts or lets in (triggers, rules, policies, grants); nothing that is there is changed"
+            )
         if self.mode is Mode.MISSING:
             return "adds missing rows; rows that are there stay as they are"
         return "makes the tables as they were: adds missing rows, changes back changed ones, deletes surplus ones"

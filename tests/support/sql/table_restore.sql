@@ -62,6 +62,7 @@ ALTER TABLE chat.messages FORCE ROW LEVEL SECURITY;
 CREATE POLICY readers ON chat.messages FOR SELECT TO table_reader USING (status <> 'gone');
 GRANT USAGE ON SCHEMA chat TO table_reader;
 GRANT SELECT ON chat.messages TO table_reader;
+CREATE STATISTICS chat.messages_stats ON author, status FROM chat.messages;
 
 CREATE TABLE chat.events (id integer NOT NULL, day date NOT NULL, what text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
 CREATE TABLE chat.events_2024 PARTITION OF chat.events FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
