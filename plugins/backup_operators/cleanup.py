@@ -103,10 +103,10 @@ class HoldOperator(FleetOperator):
 
     def work(self, context: Context, source: SourcePolicy) -> dict[str, Any]:
         from include.backup.errors import ParameterError
+        from include.backup.every_backup import every_backup
         from include.backup.evidence import open_ledger
         from include.backup.holds import add_hold, parse_until, release_hold
         from include.backup.inventory import find_backup
-        from include.backup.retention.cleanup import every_backup
         from include.backup.steps.context import SAFETY_PREFIX, encryption_of, open_store, utc_now
 
         store = open_store(source, BackupHook().store(source.store.connection))

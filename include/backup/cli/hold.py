@@ -8,10 +8,10 @@ from typing import Any
 from include.backup.chain import user_name
 from include.backup.cli.output import columns
 from include.backup.cli.session import Session
+from include.backup.every_backup import every_backup
 from include.backup.evidence import open_ledger
 from include.backup.holds import HoldState, add_hold, list_holds, parse_until, release_hold
 from include.backup.inventory import find_backup
-from include.backup.retention.cleanup import every_backup
 from include.backup.steps.context import SAFETY_PREFIX, encryption_of, utc_now
 
 

@@ -18,12 +18,12 @@ from include.backup.cli.output import Output
 from include.backup.connection_spec import ConnectionSpec, Secret
 from include.backup.connections import DatabaseConnection, StoreConnection, resolve_connection
 from include.backup.errors import ConnectionDefinitionError, ParameterError, SettingsError
+from include.backup.every_backup import every_backup
 from include.backup.inventory import LATEST_PROVEN, find_backup
 from include.backup.policy import PROJECT, Policy, SourcePolicy, load_policy, policy_path
 from include.backup.process import Runner
 from include.backup.restore.choice import Choice, choose, parse_choice
 from include.backup.restore.words import Choosing
-from include.backup.retention.cleanup import every_backup
 from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.steps.context import SAFETY_PREFIX, open_catalog, open_store
 from include.backup.store import ObjectStore

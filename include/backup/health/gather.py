@@ -14,13 +14,13 @@ from include.backup.catalog import Catalog, ListedBackup
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.copies.look import look_at_copies
 from include.backup.errors import ArchiveError, BackupError, ObjectDiffersError, StoreError, SupabaseError
+from include.backup.every_backup import every_backup
 from include.backup.health.board import read_heartbeat
 from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import Policy, SourcePolicy
 from include.backup.policy.health import HealthPolicy
-from include.backup.retention.cleanup import every_backup
 from include.backup.steps.verify import verify_archive
 from include.backup.store import ObjectStore
 from include.backup.supabase.project import SupabaseProject

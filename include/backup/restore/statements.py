@@ -14,7 +14,8 @@ from include.backup.postgres.script import split_statements
 from include.backup.postgres.toc import Toc, TocEntry
 from include.backup.proof.globals import loadable_globals, superuser_statements
 
-_IDENTIFIER = r'(?:"(?:[^"]|"")*"|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*)'
+# Beyond ASCII anything may be in a name. The alternatives exclude each other: no text can be read in two ways.
+_IDENTIFIER = r'(?:"(?:[^"]|"")*"|(?:[A-Za-z_]|[^\x00-\x7f])(?:[A-Za-z0-9_$]|[^\x00-\x7f])*)'
 _ROLE = re.compile(rf"(?:CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) (?P<name>{_IDENTIFIER})")
 _MEMBERSHIP = re.compile(rf"GRANT (?P<role>{_IDENTIFIER}) TO (?P<member>{_IDENTIFIER})\b")
 _GRANTEES = re.compile(rf"\b(?:TO|FROM|FOR ROLE|AUTHORIZATION|FOR) (?P<names>{_IDENTIFIER}(?:, ?{_IDENTIFIER})*)")

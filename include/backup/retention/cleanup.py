@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from include.backup.base.stored import base_catalog, base_prefix, clusters
-from include.backup.catalog import Catalog, manifest_key
+from include.backup.base.stored import base_catalog
+from include.backup.catalog import manifest_key
 from include.backup.evidence import Ledger
 from include.backup.evidence.record import once_key
 from include.backup.holds import held_backups, list_holds
@@ -149,11 +149,6 @@ def _databases(
         return ()
     proven = cache(lambda: None if (found := newest()) is None else found.snapshot_time)
     return plan_databases(ctx.restores, ctx.store, ctx.source.name, held=guards.held, newest_proven=proven, now=now)
-
-
-def every_backup(source: SourcePolicy, store: ObjectStore, *, also: Iterable[str] = ()) -> Catalog:
-    """Return the catalogue over all backups of a source, base backups included, and those below other prefixes."""
-    return open_catalog(source, store, also=[*also, *(base_prefix(cluster) for cluster in clusters(store))])
 
 
 def cleanup_rules(source: SourcePolicy) -> dict[str, TierRule]:

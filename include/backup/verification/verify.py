@@ -21,6 +21,7 @@ from include.backup.errors import (
     ProofFailedError,
     WalSegmentMissingError,
 )
+from include.backup.every_backup import every_backup
 from include.backup.in_use import backups_in_use
 from include.backup.policy import SourcePolicy
 from include.backup.policy.verification import VerificationPolicy
@@ -28,7 +29,7 @@ from include.backup.process import Runner
 from include.backup.proof.record import Result
 from include.backup.records import to_json
 from include.backup.restore.thaw import FROZEN_CLASSES, Thawing, thaw, thaw_state
-from include.backup.retention.cleanup import BASE_TIER, every_backup
+from include.backup.retention.cleanup import BASE_TIER
 from include.backup.steps.context import encryption_of, utc_now
 from include.backup.steps.restore_test import StoredBackup, prove_stored
 from include.backup.store import ObjectStore

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import WalRefusedError
 from include.backup.policy import SourcePolicy
 from include.backup.postgres.replication import is_hosted_supabase
-from include.backup.supabase.project import SupabaseProject
 from include.backup.supabase.records import PitrWindow, ProjectBackups
+
+if TYPE_CHECKING:
+    from include.backup.supabase.project import SupabaseProject
 
 OLD_SECONDS = 3600.0
 
