@@ -452,3 +452,47 @@ def test_a_promoted_standby_is_noticed_and_its_timeline_followed(source: WalSour
     source.fetch(base)
     with source.recovered(base) as recovered:
         assert rows_of(source, recovered) == acknowledged
+
+
+def test_a_failover_to_a_streaming_standby_is_alarmed_and_recovery_crosses_it_to_the_last_commit(
+    stack: Stack, state_dir: Path, policy_source: SourcePolicy
+) -> None:
+    source = policy_of(policy_source, "failover")
+    with (
+        wal_source(state_dir / "wal-failover", major=17, source=source, store=stack.store_connection()) as primary,
+        primary.standby("standby") as standby,
+    ):
+        streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        whole.run(primary.context())
+        base = primary.base_backup("before")
+        with Writer(primary) as writer:
+            assert eventually(lambda: writer.acknowledged > 50)
+            whole.run(primary.context())
+            # What is only with the standby when its primary dies.
+            assert eventually(lambda: writer.acknowledged > 150 and primary.one(streaming) == 1, 30)
+            pid = primary.server.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGQUIT)
+            assert eventually(lambda: not primary.server.is_running(), 60)
+        assert primary.one("SELECT pg_promote()", standby) is True
+        survived = rows_of(primary, standby)
+        assert survived[0] == survived[1] > 50
+        failed_over = replace(primary, server=standby, port=standby.spec.port)
+        failed_over.execute("INSERT INTO events SELECT max(id) + 1 FROM events")
+        acknowledged = rows_of(primary, standby)
+
+        with pytest.raises(WalBrokenError, match="on timeline 2 instead of 1: a standby was promoted"):
+            whole.run(failed_over.context())
+        record = newest_record(failed_over.context().store, source.name)
+        assert record is not None
+        assert (record.timeline, record.state) == (2, State.BROKEN)
+        assert record.base_wanted is not None
+        assert "timeline 2 instead of 1" in record.base_wanted
+        assert not any("is neither stored nor kept" in text for text in record.broken)
+        again = whole.run(failed_over.context())
+        assert (again.broken, again.timeline) == ((), 2)
+
+        failed_over.fetch(base)
+        with failed_over.recovered(base) as copy:
+            assert rows_of(primary, copy) == acknowledged
+            assert primary.one("SELECT timeline_id FROM pg_control_checkpoint()", copy) > 2

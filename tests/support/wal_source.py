@@ -157,6 +157,34 @@ class WalSource:
         return int(self.one("SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'"))
 
     @contextmanager
+    def standby(self, name: str) -> Iterator[PostgresServer]:
+        """Run a standby that streams from this server, as ``pg_basebackup --write-recovery-conf`` makes it."""
+        folder = self.base / name
+        superuser = replace(self.database, user=SUPERUSER, password=Secret(PASSWORD))
+        argv = (
+            self.tools.path("pg_basebackup"), f"--pgdata={folder}", "--wal-method=stream", "--checkpoint=fast",
+            "--write-recovery-conf", f"--dbname={connection_string(superuser)}",
+        )  # fmt: skip
+        folder.mkdir()
+        give(folder, self.server.spec.user)
+        folder.chmod(0o700)
+        Runner().run(Command(argv=argv, environment=superuser.environment(), user=self.server.spec.user, folder=folder))
+        server = PostgresServer(
+            replace(
+                self.server.spec,
+                data=folder,
+                socket_dir=self.base / f"s-{name}",
+                port=free_port_base(),
+                log_file=folder.with_name(f"{name}.log"),
+            )
+        )
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    @contextmanager
     def recovered(self, folder: Path) -> Iterator[PostgresServer]:
         """Start a base backup, recover it to the end of the fetched WAL, and promote it."""
         (folder / "recovery.signal").touch()

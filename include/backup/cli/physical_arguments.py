@@ -1,10 +1,10 @@
-"""The arguments of base and recover. Imports nothing heavy, so that --help is quick."""
+"""The arguments of base, recover and wal. Imports nothing heavy, so that --help is quick."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
+
+from include.backup.cli.parsing import Commands, add_command, port
 
 BASE = "take a base backup of the cluster, store it, verify it and prove it"
 BASE_EPILOG = """\
@@ -26,10 +26,19 @@ listens on 127.0.0.1 and on a socket in the folder, where who ran this is its su
 nobody and runs no job. `python -m include.backup wal SOURCE` says what can be recovered.
 """
 
+WAL_EPILOG = """\
+examples:
+  python -m include.backup wal pulse_messages
+  python -m include.backup wal pulse_messages --run
+  python -m include.backup wal old_source --drop-slots --connection old_source_db --dry-run
 
-def add_base(command: argparse.ArgumentParser) -> None:
-    """Add the arguments of base."""
-    command.set_defaults(tier=None)
+The report reads the store, and the source as far as it answers. A run ends with exit code 4 when it found the chain
+of WAL broken: it has begun a new one by then, and a base backup has to be taken.
+"""
+
+
+def add_base(commands: Commands) -> None:
+    command = add_command(commands, "base", BASE, BASE_EPILOG)
     what = command.add_mutually_exclusive_group()
     what.add_argument("--full", action="store_true", help="a full one, whatever is due")
     what.add_argument("--incremental", action="store_true", help="one that builds on the last, if the server can")
@@ -37,9 +46,8 @@ def add_base(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-wal", action="store_true", help="do not store WAL besides; then it is not proven either")
 
 
-def add_recover(command: argparse.ArgumentParser, *, port: Callable[[str], int]) -> None:
-    """Add the arguments of recover."""
-    command.set_defaults(tier=None)
+def add_recover(commands: Commands) -> None:
+    command = add_command(commands, "recover", RECOVER, RECOVER_EPILOG)
     target = command.add_mutually_exclusive_group(required=True)
     target.add_argument("--to-time", metavar="TIME", help="ISO 8601 with a zone, e.g. 2025-01-19T14:30:00Z")
     target.add_argument("--to-lsn", metavar="LSN", help="a position, e.g. 16/B374D848")
@@ -56,3 +64,18 @@ def add_recover(command: argparse.ArgumentParser, *, port: Callable[[str], int])
     command.add_argument("--unproven", action="store_true", help="also from a base backup that nobody has proven")
     command.add_argument("--dry-run", action="store_true", help="only print what would be done")
     command.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_wal(commands: Commands) -> None:
+    command = add_command(
+        commands, "wal", "report to which times a source can be recovered, or store its WAL now", WAL_EPILOG
+    )
+    command.set_defaults(tier=None)
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--run", action="store_true", help="store what the source has written since the last run")
+    what.add_argument("--drop-slots", action="store_true", help="remove the slots of a source that left the policy")
+    command.add_argument(
+        "--connection", metavar="CONN_ID", help="with --drop-slots: the server; default: the last run's"
+    )
+    command.add_argument("--dry-run", action="store_true", help="with --drop-slots: only look which slots there are")
+    command.add_argument("--yes", action="store_true", help="with --drop-slots: remove them")
