@@ -29,6 +29,7 @@ from include.backup.errors import (
     StoreError,
     StoreUnreachableError,
 )
+from include.backup.fast_listing import keys_only, speed_up_listings
 
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
@@ -122,7 +123,9 @@ class ObjectStore:
             "verify": connection.ca_bundle or None,
             "config": config,
         }
-        return cls(s3=session.client("s3", **common), kms=session.client("kms", **common), bucket=bucket)
+        s3 = session.client("s3", **common)
+        speed_up_listings(s3)
+        return cls(s3=s3, kms=session.client("kms", **common), bucket=bucket)
 
     def url(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
@@ -353,6 +356,23 @@ class ObjectStore:
                         etag=item["ETag"].strip('"'),
                         storage_class=item.get("StorageClass", "STANDARD"),
                     )
+
+    def keys(self, prefix: str, *, start_after: str = "") -> Iterator[str]:
+        """Yield the keys that ``list`` would; a million of them in seconds."""
+        with self.errors(prefix, "list"):
+            pages = iter(
+                self.s3.get_paginator("list_objects_v2").paginate(
+                    Bucket=self.bucket, Prefix=prefix, StartAfter=start_after
+                )
+            )
+            while True:
+                # The request is made here, and nothing of the caller's.
+                with keys_only():
+                    page = next(pages, None)
+                if page is None:
+                    return
+                for item in page.get("Contents", []):
+                    yield item["Key"]
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield the names that are followed by a slash directly below a prefix, in order."""

@@ -49,6 +49,14 @@ class BigStore(MemoryStore):
             self.listed += 1
             yield self._info(key, self.objects[key])
 
+    def keys(self, prefix: str, *, start_after: str = "") -> Iterator[str]:
+        if prefix == TIMELINE:
+            for number in range(1, self.segments + 1):
+                self.listed += 1
+                yield KEYS.segment(Segment(timeline=1, number=number))
+            return
+        yield from super().keys(prefix, start_after=start_after)
+
     def page(self, prefix: str, *, start_after: str, limit: int) -> tuple[str, ...]:
         self.calls.append(f"list {prefix}")
         return tuple(item.key for item in islice(self.list(prefix, start_after=f"{start_after}\0"), limit))

@@ -75,6 +75,9 @@ class MemoryStore(ObjectStore):
             if key.startswith(prefix) and key > start_after:
                 yield self._info(key, self.objects[key])
 
+    def keys(self, prefix: str, *, start_after: str = "") -> Iterator[str]:
+        return (item.key for item in self.list(prefix, start_after=start_after))
+
     def folders(self, prefix: str) -> Iterator[str]:
         below = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
         yield from sorted({name.split("/")[0] for name in below if "/" in name})

@@ -58,8 +58,8 @@ def stored_segments(
     """Yield the complete segments of a timeline in order, from ``since`` on; requests are made as they are read."""
     # What sorts right before the key itself: nothing else begins like it.
     after = "" if since is None else keys.segment(since).removesuffix(".zst")
-    for item in store.list(keys.timeline(timeline), start_after=after):
-        segment = segment_of_key(item.key, size=size)
+    for key in store.keys(keys.timeline(timeline), start_after=after):
+        segment = segment_of_key(key, size=size)
         if segment is not None and segment.timeline == timeline:
             yield segment
 
