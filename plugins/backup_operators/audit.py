@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -21,16 +20,16 @@ from include.backup.process import Runner
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from include.backup.audit.fleet import SharedStores
     from include.backup.audit.report import Report
     from include.backup.policy import Policy, SourcePolicy
-    from include.backup.store import ObjectStore
 
 
-def open_store_of(hook: BackupHook, source: SourcePolicy) -> ObjectStore:
-    """Return the store of a source of the fleet."""
-    from include.backup.steps.context import open_store
+def stores(hook: BackupHook) -> SharedStores:
+    """Return what opens the stores of the fleet."""
+    from include.backup.audit.fleet import SharedStores
 
-    return open_store(source, hook.store(source.store.connection))
+    return SharedStores(lambda source: hook.store(source.store.connection))
 
 
 class ProveNewestOperator(FleetOperator):
@@ -51,7 +50,7 @@ class ProveNewestOperator(FleetOperator):
         self._runner = Runner(log=step_log())
         proof = prove_newest(
             source,
-            open_store_of(BackupHook(), source),
+            stores(BackupHook()).open(source),
             scratch_root=folder_from(SCRATCH_VARIABLE),
             actor=run_identity(context).actor,
             runner=self._runner,
@@ -88,14 +87,15 @@ class AuditOperator(FleetOperator):
 
         run, hook = run_identity(context), BackupHook()
         month = month_to_report(self.month, now=run.run_after)
-        store = open_store_of(hook, source)
+        fleet = stores(hook)
+        store = fleet.open(source)
         facts = gather(
             AuditContext(
                 policy=load_policy(policy_path(os.environ)),
                 source=source,
                 store=store,
                 store_connection=hook.store(source.store.connection),
-                open_source=partial(open_store_of, hook),
+                open_source=fleet.open,
                 month=month,
                 made_by=run.actor,
                 now=utc_now(),
@@ -139,7 +139,7 @@ class ReportFleetOperator(BaseOperator):
         from include.backup.steps.context import utc_now
 
         policy: Policy = load_policy(policy_path(os.environ))
-        facts = gather_fleet(policy, partial(open_store_of, BackupHook()))
+        facts = gather_fleet(policy, stores(BackupHook()).open)
         rejected = {name: str(error) for name, error in policy.rejected.items()}
         rows = fleet_rows(facts, rejected, now=utc_now())
         for line in fleet_lines(rows):

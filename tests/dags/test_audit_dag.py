@@ -53,7 +53,7 @@ def test_nothing_of_the_dag_is_left_to_a_default(dag: Any) -> None:
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: None) -> Bucket:
     """A bucket in place of the store, with one backup of yesterday by the real clock."""
     made = Bucket(tmp_path)
-    monkeypatch.setattr("include.backup.steps.context.open_store", lambda *_: made.store)
+    monkeypatch.setattr("include.backup.audit.fleet.open_store", lambda *_: made.store)
     for module in ("include.backup.steps.context", "include.backup.evidence.ledger"):
         monkeypatch.setattr(f"{module}.encryption_of", lambda *_: PLAIN)
     monkeypatch.setattr("backup_operators.fleet.die_with_parent", lambda: None)

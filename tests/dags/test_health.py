@@ -47,7 +47,8 @@ def test_every_source_is_looked_at_hourly_by_a_task_of_its_own() -> None:
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: None) -> Bucket:
     made = Bucket(tmp_path)
-    monkeypatch.setattr("include.backup.steps.context.open_store", lambda *_: made.store)
+    for module in ("include.backup.steps.context", "include.backup.audit.fleet"):
+        monkeypatch.setattr(f"{module}.open_store", lambda *_: made.store)
     for module in ("include.backup.steps.context", "include.backup.evidence.ledger"):
         monkeypatch.setattr(f"{module}.encryption_of", lambda *_: PLAIN)
     monkeypatch.setattr("backup_operators.fleet.die_with_parent", lambda: None)

@@ -1,4 +1,4 @@
-"""Health, alerts and the watch from the command line, against a real store and source."""
+"""Health, alerts, the watch and the audit from the command line, against a real store and source."""
 
 from __future__ import annotations
 
@@ -88,3 +88,54 @@ def test_the_watch_alarms_until_somebody_has_looked_and_again_when_nobody_does(
 def test_the_watch_of_a_store_that_is_away_is_no_pulse(cli: CommandLine) -> None:
     away = cli.with_environment(PULSE_S3_ENDPOINT="https://localhost:9")
     assert away.here("watch", SOURCE).code == 3
+
+
+def test_an_audit_restores_the_newest_backup_and_keeps_a_report_that_the_ledger_vouches_for(
+    cli: CommandLine, taken: dict[str, Any], stack: Stack, policy_source: SourcePolicy, tmp_path: Path
+) -> None:
+    path, month = tmp_path / "audit.html", f"{utc_now():%Y-%m}"
+    answer = cli.here("audit", SOURCE, "--month", month, "--restore-test", "--keep", "--output", str(path), "--json")
+    assert answer.code == 0, answer.err
+    report = answer.document["report"]
+    assert (report["month"], report["live_test"]["passed"]) == (month, True)
+    assert report["live_test"]["backup_id"] == taken["backup_id"]
+    (row,) = [row for row in report["backups"] if row["backup_id"] == taken["backup_id"]]
+    # The store was asked about this one: its encryption and its key are what the manifest says.
+    assert (row["standing"], row["encryption_fits"], row["problem"]) == ("proven", True, None)
+    assert row["encryption"].startswith("aws:kms arn:")
+    assert row["decision"] == "within its retention"
+    assert (report["ledger"]["findings"], report["store_tls"]) == ([], True)
+    store = open_store(policy_source, stack.store_connection())
+    key = answer.document["kept"].removeprefix(f"s3://{store.bucket}/")
+    assert store.get(key) == path.read_bytes()
+    info = store.head(key)
+    assert info is not None
+    assert (info.encryption, info.kms_key_id) == ("aws:kms", encryption_of(policy_source, store).kms_key_arn)
+    found = cli.here("evidence", "verify", SOURCE)
+    assert found.code == 0, found.err
+    assert "1 audit" in found.out
+
+
+def test_an_audit_without_a_test_only_reads_and_says_what_it_does_not_show(
+    cli: CommandLine, taken: dict[str, Any], stack: Stack, policy_source: SourcePolicy, tmp_path: Path
+) -> None:
+    store = open_store(policy_source, stack.store_connection())
+    before = [item.key for item in store.list("")]
+    answer = cli.here("audit", SOURCE, "--output", str(tmp_path / "audit.json"))
+    assert answer.code == 0, answer.err
+    assert "controls are shown by this report" in answer.out
+    report = json.loads((tmp_path / "audit.json").read_bytes())
+    assert report["live_test"]["passed"] is None
+    assert [item.key for item in store.list("")] == before
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [(("--month", "2999-01"), "has not begun"), (("--month", "May"), "no month"), (("--output", "a.pdf"), ".html")],
+)
+def test_an_audit_that_cannot_be_made_as_asked_is_refused(
+    cli: CommandLine, option: tuple[str, str], words: str
+) -> None:
+    answer = cli.here("audit", SOURCE, *option)
+    assert answer.code == 2
+    assert words in answer.error

@@ -11,17 +11,19 @@ import pytest
 from include.backup.audit.build import build_report
 from include.backup.audit.controls import CONTROLS
 from include.backup.audit.facts import Asked, LedgerFacts, SourceFact, Use, WalRun
-from include.backup.audit.fleet import FRESH, fleet_lines, fleet_rows
+from include.backup.audit.fleet import FRESH, SharedStores, fleet_lines, fleet_rows
 from include.backup.audit.month import Month, month_to_report
 from include.backup.audit.objectives import Point, daily_exposure, worst_losses
 from include.backup.audit.report import Report, Shown
 from include.backup.audit.storage import cost_of, held_at
+from include.backup.connections import StoreConnection
 from include.backup.errors import ParameterError
 from include.backup.evidence.record import EventKind
 from include.backup.health.alerts import Alert
 from include.backup.health.board import Heartbeat
 from include.backup.health.finding import Severity
 from include.backup.inventory import Standing
+from include.backup.policy import SourcePolicy
 from include.backup.policy.audit import AuditPolicy, Prices
 from include.backup.records import from_json
 from tests.support.audits import (
@@ -337,6 +339,23 @@ def test_a_source_of_which_nobody_knows_is_not_protected() -> None:
     text = "\n".join(fleet_lines(rows))
     for words in ("late:daily: it is late", "not looked at since", "never looked at", "did not answer", "line 3"):
         assert words in text
+
+
+def test_sources_of_one_store_share_a_client_and_others_do_not() -> None:
+    reach = StoreConnection(endpoint_url=None, region="eu-central-1", access_key="a", secret_key=None, ca_bundle=None)
+    asked: list[str] = []
+
+    def connect(source: SourcePolicy) -> StoreConnection:
+        asked.append(source.name)
+        return replace(reach, access_key="b") if source.name == "elsewhere" else replace(reach)
+
+    stores = SharedStores(connect)
+    shop, again, elsewhere = (stores.open(replace(shipped(), name=name)) for name in ("shop", "again", "elsewhere"))
+    assert shop is again
+    assert shop is not elsewhere
+    bucket = replace(shipped().store, bucket="another")
+    assert stores.open(replace(shipped(), store=bucket)) is not shop
+    assert asked == ["shop", "again", "elsewhere", SOURCE]
 
 
 # --- the record ----------------------------------------------------------------------------------------

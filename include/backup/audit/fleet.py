@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 
 from include.backup.audit.facts import SourceFact
 from include.backup.audit.report import FleetRow
+from include.backup.connections import StoreConnection
 from include.backup.errors import BackupError
 from include.backup.health.board import Board
 from include.backup.health.finding import Severity
 from include.backup.policy import Policy, SourcePolicy
+from include.backup.steps.context import open_store
 from include.backup.store import Encryption, ObjectStore
 from include.backup.text import columns
 
@@ -18,6 +20,25 @@ from include.backup.text import columns
 FRESH = timedelta(minutes=150)
 SHOWN = 3
 HEADER = ("source", "protected", "critical", "warnings", "looked at (UTC)", "why")
+
+
+class SharedStores:
+    """Opens the stores of a fleet; sources whose connection and bucket are the same share one client, which is costly.
+
+    ``connect`` returns how to reach the store of a source.
+    """
+
+    def __init__(self, connect: Callable[[SourcePolicy], StoreConnection]) -> None:
+        self._connect = connect
+        self._open: dict[tuple[StoreConnection, str], ObjectStore] = {}
+
+    def open(self, source: SourcePolicy) -> ObjectStore:
+        """Return the store of a source; raises what its connection is not."""
+        connection = self._connect(source)
+        key = (connection, source.store.bucket)
+        if key not in self._open:
+            self._open[key] = open_store(source, connection)
+        return self._open[key]
 
 
 def gather_fleet(policy: Policy, open_source: Callable[[SourcePolicy], ObjectStore]) -> tuple[SourceFact, ...]:

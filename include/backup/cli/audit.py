@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from include.backup.audit.build import build_report
-from include.backup.audit.fleet import fleet_lines
+from include.backup.audit.fleet import SharedStores, fleet_lines
 from include.backup.audit.gather import AuditContext, gather
 from include.backup.audit.html import page
 from include.backup.audit.keep import keep_report
@@ -23,8 +22,7 @@ from include.backup.connections import StoreConnection
 from include.backup.errors import ParameterError
 from include.backup.evidence import open_ledger
 from include.backup.policy import SourcePolicy
-from include.backup.steps.context import encryption_of, open_store, utc_now
-from include.backup.store import ObjectStore
+from include.backup.steps.context import encryption_of, utc_now
 
 
 def run(session: Session) -> int:
@@ -44,7 +42,7 @@ def run(session: Session) -> int:
             source=source,
             store=session.store,
             store_connection=session.store_connection,
-            open_source=partial(_open, session),
+            open_source=SharedStores(lambda other: _connection(session, other)).open,
             month=month,
             made_by=actor,
             now=utc_now(),
@@ -64,8 +62,8 @@ def run(session: Session) -> int:
     return 0
 
 
-def _open(session: Session, source: SourcePolicy) -> ObjectStore:
-    return open_store(source, StoreConnection.from_spec(session.connection(source.store.connection)))
+def _connection(session: Session, source: SourcePolicy) -> StoreConnection:
+    return StoreConnection.from_spec(session.connection(source.store.connection))
 
 
 def _write(output: Path, content: bytes) -> None:
