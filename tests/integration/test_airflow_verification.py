@@ -1,13 +1,11 @@
-"""Verification, cleanup, audit under the real scheduler: lost events lose nothing, a source's trouble is its own."""
+"""Verification and cleanup under the real scheduler: lost events lose nothing, and one source's trouble is its own."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from include.local.s3 import BUCKET
 from tests.support.airflow_runs import AirflowRun, until
 from tests.support.airflow_stack import AirflowStack
 
@@ -73,22 +71,3 @@ def test_a_cleanup_that_a_person_starts_deletes_nothing_and_each_source_is_judge
     assert states.pop("fail_preflight") == "failed"
     assert set(states.values()) == {"success"}
     assert all(airflow_stack.keys(backup) for backup in missed)
-
-
-@pytest.mark.long
-def test_an_audit_proves_the_newest_backup_and_keeps_each_sources_report_whatever_became_of_the_others(
-    airflow_stack: AirflowStack, missed: list[AirflowRun]
-) -> None:
-    run = airflow_stack.run("backup_audit", {"month": f"{datetime.now(UTC):%Y-%m}"})
-    assert run.wait(900) == "failed"
-    states: dict[tuple[str, str], str] = {}
-    for task in airflow_stack.api.get(f"{run.path}/taskInstances?limit=200")["task_instances"]:
-        states[task["task_id"], task["rendered_map_index"]] = task["state"]
-    assert states["prove_newest", SOURCE] == "success"
-    assert states["write_report", SOURCE] == "success"
-    # Its bucket does not exist; the others' reports do not suffer from that.
-    assert states["prove_newest", "fail_preflight"] == "failed"
-    assert states["write_report", "fail_preflight"] == "failed"
-    assert states["remove_scratch", None] == "success"
-    reports = airflow_stack.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"audit/{SOURCE}/report/")["Contents"]
-    assert sorted(item["Key"].rpartition(".")[2] for item in reports) == ["html", "json"]
