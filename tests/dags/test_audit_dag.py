@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,3 +139,33 @@ def test_the_newest_backup_is_proven_under_the_name_of_this_run(
     (stored,) = asked
     assert stored.actor == ACTOR
     assert stored.backup_id in bucket.archives()
+
+
+@pytest.mark.parametrize(("result", "state"), [(Result.PASSED, "success"), (Result.FAILED, "failed")])
+def test_a_whole_run_keeps_the_report_also_when_the_restore_test_fails_and_is_as_good_as_that(
+    bucket: Bucket,
+    slack: SlackCapture,
+    run: Callable[..., Any],
+    airflow_database: None,
+    monkeypatch: pytest.MonkeyPatch,
+    result: Result,
+    state: str,
+) -> None:
+    def proving(stored: Any, **_: Any) -> Proof:
+        proof = make_proof(backup_id=stored.backup_id, result=result)
+        facts = {"proof_id": proof.proof_id, "result": result.value, "rows": 1, "seconds": 1.0, "differences": 1}
+        ledger = open_ledger(bucket.source, bucket.store)
+        ledger.append(EventKind.PROOF, subject=stored.backup_id, actor=stored.actor, facts=facts)
+        return proof
+
+    monkeypatch.setattr("include.backup.audit.live_test.prove_stored", proving)
+    ended = run("backup_audit")
+    assert ended.state == state
+    assert ended.tasks == {
+        "prepare_scratch": "success",
+        "prove_newest": state,
+        "write_report": state,
+        "remove_scratch": "success",
+    }
+    _, content = kept_reports(bucket)
+    assert json.loads(bucket.store.get(content))["live_test"]["passed"] is (result is Result.PASSED)
