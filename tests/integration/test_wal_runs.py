@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backports import zstd
 
 from include.backup.errors import (
     SourceBusyError,
@@ -25,6 +26,8 @@ from include.backup.errors import (
 from include.backup.policy import SourcePolicy
 from include.backup.postgres.lock import source_lock
 from include.backup.postgres.session import connect
+from include.backup.steps.context import utc_now
+from include.backup.verification.log import LogReport, check_log
 from include.backup.wal import advancing, plan, receive, reporting, storing
 from include.backup.wal import run as whole
 from include.backup.wal.lock import bounded
@@ -311,6 +314,40 @@ def test_a_damaged_segment_is_not_stored(source: WalSource) -> None:
     segment = Segment.parse(path.name, size=len(content))
     with pytest.raises(WalDiffersError, match="what is no page of it"):
         check_segment(path, segment, system_identifier=source.system_identifier)
+
+
+def test_the_verification_reads_the_stored_log_back_and_finds_what_was_damaged_or_lost(source: WalSource) -> None:
+    for _ in range(3):
+        source.execute("SELECT pg_logical_emit_message(true, 'filler', 'x')")
+        last = whole.run(source.context())
+    store = source.context().store
+
+    def looked() -> LogReport:
+        return check_log(source.source, store, source.database, read=10_000, seed="run", now=utc_now())
+
+    sound = looked()
+    assert sound.segments == sound.read_back >= 3
+    assert not [problem for problem in sound.problems if problem.startswith("segment ")]
+    size = source.context_segment_size()
+    victim = Segment(timeline=last.timeline, number=parse_lsn(last.end_lsn) // size - 2, size=size)
+    key = source.keys.segment(victim)
+    honest = store.s3.get_object(Bucket=store.bucket, Key=key)
+    content, metadata = honest["Body"].read(), honest["Metadata"]
+    flipped = bytearray(zstd.decompress(content))
+    flipped[8192] ^= 0xFF  # of the second page's header
+    neighbour = store.get(source.keys.segment(replace(victim, number=victim.number + 1)))
+    try:
+        for damage in (zstd.compress(bytes(flipped)), neighbour, content[: len(content) // 2]):
+            store.s3.put_object(Bucket=store.bucket, Key=key, Body=damage, Metadata=metadata)
+            (found,) = [problem for problem in looked().problems if problem.startswith("segment ")]
+            assert found.startswith(f"segment {victim.name}: ")
+        store.s3.delete_object(Bucket=store.bucket, Key=key)
+        lost = looked()
+        assert (lost.segments, lost.read_back) == (sound.segments - 1, sound.segments - 1)
+        assert any(victim.name in problem for problem in lost.problems) or lost.gaps > sound.gaps
+    finally:
+        store.s3.put_object(Bucket=store.bucket, Key=key, Body=content, Metadata=metadata)
+    assert looked() == sound
 
 
 # --- what breaks -------------------------------------------------------------------------------------
