@@ -31,12 +31,11 @@ from typing import Any
 
 from airflow.sdk import DAG, TriggerRule, chain
 
-from backup_operators.approval import ASK_TASK, AskOperator, CheckApprovalOperator
 from backup_operators.chain import messaging
 from backup_operators.defaults import NOTIFY_TIMEOUT, Tag, dag_arguments, make_dags
 from backup_operators.point_in_time import PreviewRecoveryOperator, RecoverOperator, ask_for_recovery
 from backup_operators.point_in_time_form import ADVICE, parameters
-from backup_operators.restore_chain import ASK_RETRIES, restore_messaging
+from backup_operators.restore_chain import approval_tasks, restore_messaging
 from backup_operators.tell import TellOperator
 from include.backup.policy import SourcePolicy
 
@@ -71,32 +70,9 @@ def restore_point_in_time(source: SourcePolicy) -> DAG:
             tell=("preview_recovery", "recover"),
             **(messaging(source) if source.restore is None else restore_messaging(source, source.restore)),
         )
-        asked = [] if source.restore is None else _asked(source)
+        asked = () if source.restore is None else approval_tasks(source.restore, ask=ask_for_recovery(source.name))
         chain(preview, *asked, recover, notify.as_teardown())
     return dag
-
-
-def _asked(source: SourcePolicy) -> list[Any]:
-    """Return the tasks that ask for a yes, which only a recovery in place needs."""
-    if source.restore is None:
-        return []
-    ask = ask_for_recovery(source.name)
-    return [
-        AskOperator(
-            task_id=ASK_TASK,
-            ask=ask,
-            execution_timeout=SHORT,
-            response_timeout=source.restore.approval.response_timeout,
-            retries=ASK_RETRIES,
-        ),
-        CheckApprovalOperator(
-            task_id="check_approval",
-            ask=ask,
-            approval=source.restore.approval,
-            execution_timeout=SHORT,
-            trigger_rule=TriggerRule.NONE_FAILED,
-        ),
-    ]
 
 
 make_dags(restore_point_in_time, where=lambda source: source.base_backup is not None or source.supabase is not None)

@@ -11,11 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from botocore.exceptions import ClientError
-
 from include.backup.archive.tar import TarLayout
-from include.backup.errors import ObjectExistsError
-from include.backup.store import Encryption, ObjectStore, tagging
+from include.backup.multipart_calls import (
+    begin,
+    complete,
+    composite,
+    composite_of,
+    part_checksum,
+    part_entry,
+    put_part,
+)
+from include.backup.store import Encryption, ObjectStore
 
 MAXIMUM_PARTS = 10_000
 READ_BUFFER_BYTES = 1 << 20
@@ -93,17 +99,12 @@ def upload(
     sender = _Sender(store, plan, upload_id, stored, progress)
     with ThreadPoolExecutor(plan.concurrency, thread_name_prefix="part") as pool:
         parts = list(pool.map(sender.send, range(1, plan.parts + 1)))
-    _complete(store, plan, upload_id, parts)
+    complete(store, plan.key, upload_id, parts)
     return Uploaded(
-        checksum=composite([base64.b64decode(part["ChecksumSHA256"]) for part in parts]),
+        checksum=composite_of(parts),
         parts=len(parts),
         resumed_parts=sender.resumed,
     )
-
-
-def composite(digests: list[bytes]) -> str:
-    """Return S3's checksum of a multipart object: the SHA-256 of the parts' SHA-256, and their number."""
-    return f"{base64.b64encode(hashlib.sha256(b''.join(digests)).digest()).decode()}-{len(digests)}"
 
 
 def checksum_of(plan: UploadPlan) -> str:
@@ -158,19 +159,12 @@ class _Sender:
                 self.resumed += 1
         else:
             body.seek(0)
-            with self._store.errors(self._plan.key, "upload a part of"):
-                etag = self._store.s3.upload_part(
-                    Bucket=self._store.bucket,
-                    Key=self._plan.key,
-                    UploadId=self._upload_id,
-                    PartNumber=number,
-                    Body=body,
-                    ContentLength=length,
-                    ChecksumSHA256=checksum,
-                )["ETag"]
+            etag = put_part(
+                self._store, self._plan.key, self._upload_id, number, body, length=length, checksum=checksum
+            )
         with self._lock:
             self._progress(length)
-        return {"PartNumber": number, "ETag": etag, "ChecksumSHA256": checksum}
+        return part_entry(number, etag=etag, checksum=checksum)
 
 
 class GrowingUpload:
@@ -220,39 +214,18 @@ def _unfinished(store: ObjectStore, key: str) -> list[str]:
 
 
 def _begin(store: ObjectStore, plan: UploadPlan) -> str:
-    with store.errors(plan.key, "begin the upload of"):
-        answer = store.s3.create_multipart_upload(
-            Bucket=store.bucket,
-            Key=plan.key,
-            ChecksumAlgorithm="SHA256",
-            ContentType="application/x-tar",
-            StorageClass=plan.storage_class,  # type: ignore[arg-type]
-            Tagging=tagging(plan.tags),
-            **plan.encryption.arguments(),
-        )
-    return answer["UploadId"]
-
-
-def _complete(store: ObjectStore, plan: UploadPlan, upload_id: str, parts: list[dict[str, Any]]) -> None:
-    with store.errors(plan.key, "complete"):
-        try:
-            store.s3.complete_multipart_upload(
-                Bucket=store.bucket,
-                Key=plan.key,
-                UploadId=upload_id,
-                MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
-                IfNoneMatch="*",
-            )
-        except ClientError as error:
-            if error.response["Error"].get("Code") not in {"PreconditionFailed", "412"}:
-                raise
-            raise ObjectExistsError(
-                f"{store.url(plan.key)} was written by another run meanwhile; it was left as it is"
-            ) from error
+    return begin(
+        store,
+        plan.key,
+        storage_class=plan.storage_class,
+        encryption=plan.encryption,
+        tags=plan.tags,
+        what="the upload of",
+    )
 
 
 def _sha256(body: IO[bytes]) -> str:
     digest = hashlib.sha256()
     while chunk := body.read(READ_BUFFER_BYTES):
         digest.update(chunk)
-    return base64.b64encode(digest.digest()).decode()
+    return part_checksum(digest.digest())

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from include.backup.errors import ObjectDiffersError, ObjectExistsError
-from include.backup.multipart import abort_unfinished, composite
-from include.backup.store import Encryption, ObjectStore, tagging
+from include.backup.errors import ObjectDiffersError
+from include.backup.multipart import abort_unfinished
+from include.backup.multipart_calls import IF_ABSENT, begin, complete, composite, part_checksum
+from include.backup.store import Encryption, ObjectStore
 from include.backup.versions import Version
 
 BY_STORE = "the store's own SHA-256 of each part"
@@ -60,7 +59,14 @@ def copy(store: ObjectStore, plan: CopyPlan, *, progress: Callable[[int], None])
     Raises ObjectDiffersError when they differ, ObjectExistsError when somebody else wrote the target.
     """
     abort_unfinished(store, plan.key)
-    upload_id = _begin(store, plan)
+    upload_id = begin(
+        store,
+        plan.key,
+        storage_class=plan.storage_class,
+        encryption=plan.encryption,
+        tags=plan.tags,
+        what="a copy to",
+    )
     try:
         with ThreadPoolExecutor(plan.concurrency, thread_name_prefix="copy") as pool:
             count = max(1, -(-plan.source.size // plan.part_size))
@@ -71,25 +77,12 @@ def copy(store: ObjectStore, plan: CopyPlan, *, progress: Callable[[int], None])
                 f"the copy of {store.url(plan.source.key)} has the checksum {found} instead of {plan.checksum}: it was "
                 "not completed; the original is damaged, use another backup"
             )
-        _complete(store, plan, upload_id, parts)
+        guard = {"IfMatch": plan.source.etag} if plan.replaces else IF_ABSENT
+        complete(store, plan.key, upload_id, [part.entry() for part in parts], guard=guard)
     except BaseException:
         abort_unfinished(store, plan.key)
         raise
     return BY_STORE if all(part.by_store for part in parts) else BY_READING
-
-
-def _begin(store: ObjectStore, plan: CopyPlan) -> str:
-    with store.errors(plan.key, "begin a copy to"):
-        answer = store.s3.create_multipart_upload(
-            Bucket=store.bucket,
-            Key=plan.key,
-            ChecksumAlgorithm="SHA256",
-            ContentType="application/x-tar",
-            StorageClass=plan.storage_class,  # type: ignore[arg-type]
-            Tagging=tagging(plan.tags),
-            **plan.encryption.arguments(),
-        )
-    return answer["UploadId"]
 
 
 def _copy_part(
@@ -127,24 +120,4 @@ def _read_checksum(store: ObjectStore, plan: CopyPlan, offset: int, length: int,
             f"the store tells no SHA-256 of a copied part of {store.url(plan.source.key)}, and its ETag is not the MD5 "
             "of that part: the copy cannot be checked, so it was not completed"
         )
-    return base64.b64encode(sha256.digest()).decode()
-
-
-def _complete(store: ObjectStore, plan: CopyPlan, upload_id: str, parts: list[_Part]) -> None:
-    entries: Any = [part.entry() for part in parts]
-    guard: Any = {"IfMatch": plan.source.etag} if plan.replaces else {"IfNoneMatch": "*"}
-    with store.errors(plan.key, "complete"):
-        try:
-            store.s3.complete_multipart_upload(
-                Bucket=store.bucket,
-                Key=plan.key,
-                UploadId=upload_id,
-                MultipartUpload={"Parts": entries},
-                **guard,
-            )
-        except ClientError as error:
-            if error.response["Error"].get("Code") not in {"PreconditionFailed", "412"}:
-                raise
-            raise ObjectExistsError(
-                f"{store.url(plan.key)} was written by somebody else meanwhile; it was left as it is"
-            ) from error
+    return part_checksum(sha256.digest())

@@ -6,15 +6,13 @@ from typing import Any
 
 from airflow.sdk import Param, TriggerRule, chain
 
-from backup_operators.approval import ASK_TASK, AskOperator, CheckApprovalOperator
 from backup_operators.defaults import NOTIFY_TIMEOUT
-from backup_operators.restore import PREVIEW, RESOLVE
+from backup_operators.restore import PREVIEW
 from backup_operators.restore_chain import (
-    ASK_RETRIES,
+    ASKED_ADVICE,
     PREVIEW_TIMEOUT,
-    SHORT,
-    THAW_TIMEOUT,
     UNTOUCHED,
+    asked,
     restore_messaging,
 )
 from backup_operators.restore_form import SURE, WHERE, parameters
@@ -25,7 +23,6 @@ from backup_operators.restore_tables import (
     SafetyCopyOperator,
     ask_for_tables,
 )
-from backup_operators.restore_tasks import ResolveBackupOperator, ThawSensor
 from backup_operators.tell import TellOperator
 from include.backup.policy import RestorePolicy, SourcePolicy
 from include.backup.restore.words import Where
@@ -35,11 +32,8 @@ MODES = ("beside", "replace", "missing")
 SHARED = ("choose", "backup_id", "before", "release", "git_sha", "unproven", "server", "database", "dry_run", "reason")
 PLACES = (Where.PRODUCTION, Where.NAMED)
 ADVICE = {
-    RESOLVE: f"{UNTOUCHED} Choose another backup, or more clearly, and trigger a new run.",
-    "thaw_archive": f"{UNTOUCHED} Clear `thaw_archive`, or choose a backup that is not in Glacier.",
+    **ASKED_ADVICE,
     PREVIEW: f"{UNTOUCHED} Put it right, or choose another mode, and trigger a new run.",
-    ASK_TASK: f"{UNTOUCHED} Trigger a new run, and let another person answer it under Required Actions.",
-    "check_approval": f"{UNTOUCHED} Without a yes of another person nothing is changed; trigger a new run.",
     "take_safety_copy": f"{UNTOUCHED} Put it right, then clear `take_safety_copy`.",
     "restore_tables": f"{UNTOUCHED} It is one transaction, or a new schema that was removed again. Trigger a new run.",
     "check_afterwards": "The tables are restored, and a check fails; the copy of before is in `safety/`.",
@@ -93,7 +87,6 @@ def table_parameters(restore: RestorePolicy) -> dict[str, Param]:
 
 def restore_tables_chain(source: SourcePolicy, restore: RestorePolicy) -> None:
     """Add the tasks to the DAG in whose block this is called."""
-    ask = ask_for_tables(source)
     name: dict[str, Any] = {"source": source.name}
     # What was skipped because it is not needed must not skip what is.
     late: dict[str, Any] = {**name, "trigger_rule": TriggerRule.NONE_FAILED}
@@ -106,29 +99,7 @@ def restore_tables_chain(source: SourcePolicy, restore: RestorePolicy) -> None:
         **restore_messaging(source, restore),
     )
     chain(
-        ResolveBackupOperator(task_id=RESOLVE, execution_timeout=SHORT, **name),
-        ThawSensor(
-            task_id="thaw_archive",
-            execution_timeout=SHORT,
-            poke_interval=restore.thaw.poll_seconds,
-            timeout=THAW_TIMEOUT.total_seconds(),
-            **name,
-        ),
-        PreviewTablesOperator(task_id=PREVIEW, execution_timeout=PREVIEW_TIMEOUT, **name),
-        AskOperator(
-            task_id=ASK_TASK,
-            ask=ask,
-            execution_timeout=SHORT,
-            response_timeout=restore.approval.response_timeout,
-            retries=ASK_RETRIES,
-        ),
-        CheckApprovalOperator(
-            task_id="check_approval",
-            ask=ask,
-            approval=restore.approval,
-            execution_timeout=SHORT,
-            trigger_rule=TriggerRule.NONE_FAILED,
-        ),
+        *asked(source, restore, preview=PreviewTablesOperator, ask=ask_for_tables(source)),
         SafetyCopyOperator(
             task_id="take_safety_copy", execution_timeout=restore.timeout, pool=source.scheduling.source_pool, **late
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from datetime import timedelta
 from itertools import pairwise
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from backup_operators.defaults import Tag
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag, with_values
 
 DAG_ID = "pulse_messages.restore_database"
 ORDER = (
@@ -36,9 +35,7 @@ AFTER_ASKING = ORDER[ORDER.index("check_approval") : ORDER.index("reopen_target"
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    bag = read_dags()
-    assert bag.import_errors == {}
-    return bag.dags[DAG_ID]
+    return read_dag(DAG_ID)
 
 
 def test_the_tasks_are_one_chain(dag: Any) -> None:
@@ -118,7 +115,7 @@ def test_bad_values_are_refused_before_anything_runs(dag: Any, conf: dict[str, A
     from airflow.sdk.exceptions import ParamValidationError
 
     with pytest.raises(ParamValidationError):
-        _with(dag, conf).validate()
+        with_values(dag, conf)
 
 
 def test_good_values_are_accepted(dag: Any) -> None:
@@ -129,13 +126,7 @@ def test_good_values_are_accepted(dag: Any) -> None:
         "database": "x'; DROP DATABASE y; --",
         "server": "beside",
     }
-    _with(dag, conf).validate()
-
-
-def _with(dag: Any, conf: dict[str, Any]) -> Any:
-    params = copy.deepcopy(dag.params)
-    params.update(conf)
-    return params
+    with_values(dag, conf)
 
 
 def test_it_can_be_serialized_as_the_scheduler_needs_it(dag: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from backup_operators.defaults import Tag
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag, with_values
 
 DAG_ID = "pulse_messages.restore_table"
 ORDER = (
@@ -28,9 +27,7 @@ AFTER_ASKING = ORDER[ORDER.index("check_approval") : ORDER.index("notify")]
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    bag = read_dags()
-    assert bag.import_errors == {}
-    return bag.dags[DAG_ID]
+    return read_dag(DAG_ID)
 
 
 def test_the_tasks_are_one_chain(dag: Any) -> None:
@@ -89,9 +86,8 @@ def test_the_form_is_safe_when_it_is_left_as_it_is(dag: Any) -> None:
 def test_bad_values_are_refused_before_anything_runs(dag: Any, conf: dict[str, Any]) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
-    params = copy.deepcopy(dag.params)
     with pytest.raises(ParamValidationError):
-        params.update(conf)
+        with_values(dag, conf)
 
 
 def test_it_can_be_serialized_as_the_scheduler_needs_it(dag: Any) -> None:

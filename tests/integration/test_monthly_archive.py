@@ -161,7 +161,7 @@ def test_an_archive_that_is_not_proven_stays_where_it_can_be_read(archived: Arch
     assert versions_of(ctx) == [("STANDARD", True)]
 
 
-@pytest.mark.parametrize("at", ["_copy_part", "_complete"])
+@pytest.mark.parametrize("at", ["_copy_part", "complete"])
 def test_a_kill_before_the_copy_is_complete_leaves_the_old_version_whole(
     archived: Archived, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -240,14 +240,14 @@ def test_a_copy_replaces_only_the_version_that_it_was_made_of(archived: Archived
         tags={},
         concurrency=2,
     )
-    complete = multipart_copy._complete
+    complete = multipart_copy.complete
 
-    def after_somebody_wrote(*arguments: Any) -> None:
+    def after_somebody_wrote(*arguments: Any, **options: Any) -> None:
         ctx.store.s3.put_object(Bucket=ctx.store.bucket, Key=ctx.archive_key, Body=b"somebody else's")
-        complete(*arguments)
+        complete(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multipart_copy, "_complete", after_somebody_wrote)
+        patch.setattr(multipart_copy, "complete", after_somebody_wrote)
         with pytest.raises(ObjectExistsError, match="left as it is"):
             multipart_copy.copy(ctx.store, plan, progress=lambda _: None)
     assert ctx.store.get(ctx.archive_key) == b"somebody else's"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from include.backup.cli.output import BarPhases, LinePhases, Output, Phases
+from include.backup.cli.output import BarPhases, Output, Phases
 from include.backup.errors import ProofFailedError, SourceLoginError
+from include.backup.restore.progress import LineProgress
 
 SECRET = "s3cr3t-passw0rd"
 
@@ -130,7 +131,7 @@ def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
     now = [100.0]
     monkeypatch.setattr("include.backup.cli.output.time.monotonic", lambda: now[0])
     with output.progress() as progress:
-        assert isinstance(progress, LinePhases)
+        assert isinstance(progress, LineProgress)
         progress.phase("loading", 1000, "rows")
         for done, moment in ((100, 105.0), (500, 110.0), (600, 111.0), (900, 120.5)):
             now[0] = moment

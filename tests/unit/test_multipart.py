@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from include.backup.archive.tar import FileMember, TarLayout
-from include.backup.multipart import MAXIMUM_PARTS, UploadPlan, checksum_of, composite, part_size_for
+from include.backup.multipart import MAXIMUM_PARTS, UploadPlan, checksum_of, part_size_for
+from include.backup.multipart_calls import composite
 from include.backup.store import Encryption
 from tests.support.proofs import composite_checksum
 from tests.support.properties import given

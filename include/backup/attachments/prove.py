@@ -13,7 +13,7 @@ from include.backup.catalog import Catalog
 from include.backup.errors import ArchiveError, StoreError, StoreUnreachableError
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, Member, fingerprint
-from include.backup.multipart import composite
+from include.backup.multipart_calls import composite
 from include.backup.proof.record import CheckResult, Difference, Isolation, Level, Proof, Result
 from include.backup.store import ObjectStore
 

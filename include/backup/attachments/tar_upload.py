@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import tarfile
 import threading
@@ -12,13 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from botocore.exceptions import ClientError
-
 from include.backup.archive.members import Compression
-from include.backup.errors import ObjectExistsError, ObjectShortError
+from include.backup.errors import ObjectShortError
 from include.backup.manifest import Member
-from include.backup.multipart import abort_unfinished, composite
-from include.backup.store import Encryption, ObjectStore, tagging
+from include.backup.multipart import abort_unfinished
+from include.backup.multipart_calls import begin, complete, composite_of, part_checksum, part_entry, put_part
+from include.backup.store import Encryption, ObjectStore
 
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
@@ -67,16 +65,14 @@ class TarUpload:
 
     def __enter__(self) -> Self:
         abort_unfinished(self._store, self._target.key)
-        with self._store.errors(self._target.key, "begin the upload of"):
-            self._upload_id = self._store.s3.create_multipart_upload(
-                Bucket=self._store.bucket,
-                Key=self._target.key,
-                ChecksumAlgorithm="SHA256",
-                ContentType="application/x-tar",
-                StorageClass=self._target.storage_class,  # type: ignore[arg-type]
-                Tagging=tagging(self._target.tags),
-                **self._target.encryption.arguments(),
-            )["UploadId"]
+        self._upload_id = begin(
+            self._store,
+            self._target.key,
+            storage_class=self._target.storage_class,
+            encryption=self._target.encryption,
+            tags=self._target.tags,
+            what="the upload of",
+        )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: TracebackType | BaseException | None) -> None:
@@ -120,27 +116,12 @@ class TarUpload:
         self._write(_END)
         if self._buffer:
             self._send()
-        digests = [base64.b64decode(future.result()["ChecksumSHA256"]) for future in self._sent]
-        return StoredTar(size=self.size, checksum=composite(digests), parts=len(digests))
+        parts = [future.result() for future in self._sent]
+        return StoredTar(size=self.size, checksum=composite_of(parts), parts=len(parts))
 
     def complete(self) -> None:
         """Make the sealed object; raises ObjectExistsError when somebody else made it."""
-        parts = [future.result() for future in self._sent]
-        with self._store.errors(self._target.key, "complete"):
-            try:
-                self._store.s3.complete_multipart_upload(
-                    Bucket=self._store.bucket,
-                    Key=self._target.key,
-                    UploadId=self._upload_id,
-                    MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if error.response["Error"].get("Code") not in {"PreconditionFailed", "412"}:
-                    raise
-                raise ObjectExistsError(
-                    f"{self._store.url(self._target.key)} was written by another run meanwhile; it was left as it is"
-                ) from error
+        complete(self._store, self._target.key, self._upload_id, [future.result() for future in self._sent])
 
     def _fill(self, count: int) -> None:
         while count > 0:
@@ -170,21 +151,14 @@ class TarUpload:
 
     def _upload(self, number: int, body: bytes) -> dict[str, Any]:
         try:
-            checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-            with self._store.errors(self._target.key, "upload a part of"):
-                etag = self._store.s3.upload_part(
-                    Bucket=self._store.bucket,
-                    Key=self._target.key,
-                    UploadId=self._upload_id,
-                    PartNumber=number,
-                    Body=body,
-                    ContentLength=len(body),
-                    ChecksumSHA256=checksum,
-                )["ETag"]
+            checksum = part_checksum(hashlib.sha256(body).digest())
+            etag = put_part(
+                self._store, self._target.key, self._upload_id, number, body, length=len(body), checksum=checksum
+            )
         finally:
             self._places.release()
         self._progress(len(body))
-        return {"PartNumber": number, "ETag": etag, "ChecksumSHA256": checksum}
+        return part_entry(number, etag=etag, checksum=checksum)
 
 
 def _header(name: str, size: int, modified_at: int) -> bytes:

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,13 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from include.backup.errors import BackupError
-from include.backup.restore.progress import how_far
+from include.backup.restore.progress import LineProgress, how_far
 from include.backup.restore.progress import size_text as size_text
 from include.backup.text import columns as columns
 
 FORMAT_VERSION = 1
 LOGGER = "include"
-PLAIN_SECONDS = 10.0
 MASK = "***"
 # All but tab and line feed: names of objects come from databases and stores.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -100,7 +98,7 @@ class Output:
             children.setLevel(logging.NOTSET)
 
     @contextmanager
-    def progress(self) -> Iterator[Phases]:
+    def progress(self) -> Iterator[Phases | LineProgress]:
         """Give what shows how far the work is: a bar on a terminal, a line now and then elsewhere."""
         if self.quiet:
             yield Phases()
@@ -109,7 +107,7 @@ class Output:
             with Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True) as bar:
                 yield BarPhases(bar)
         else:
-            yield LinePhases(self)
+            yield LineProgress(self.message)
 
     def _document(self, content: Mapping[str, Any]) -> None:
         self._print(json.dumps(content, indent=1, ensure_ascii=False, default=str))
@@ -165,32 +163,6 @@ class BarPhases(Phases):
         if self._task is not None:
             text = how_far(done, self._total, self._unit, size=size, seconds=time.monotonic() - self._began)
             self._bar.update(self._task, completed=done, text=text)
-
-
-class LinePhases(Phases):
-    """One line for a phase that takes long, once in some seconds."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._lock = threading.Lock()
-        self._name = self._unit = ""
-        self._total = 0
-        self._began = self._next = 0.0
-
-    def phase(self, name: str, total: int, unit: str) -> None:
-        with self._lock:
-            self._name, self._total, self._unit = name, total, unit
-            self._began = time.monotonic()
-            self._next = self._began + PLAIN_SECONDS
-
-    def at(self, done: int, size: int = 0) -> None:
-        with self._lock:
-            now = time.monotonic()
-            if now < self._next:
-                return
-            self._next = now + PLAIN_SECONDS
-            text = how_far(done, self._total, self._unit, size=size, seconds=now - self._began)
-            self._output.message(f"{self._name}: {text}")
 
 
 class _Handler(logging.Handler):

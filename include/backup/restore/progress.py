@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
-LOG_SECONDS = 10.0
+LINE_SECONDS = 10.0
 # What took less says nothing of what is left.
 GUESS_SECONDS = 2.0
 
@@ -37,11 +38,11 @@ class Counter:
             self._progress.at(self._done, self._bytes)
 
 
-class LogProgress:
-    """A line in a log for a phase that takes long, once in some seconds."""
+class LineProgress:
+    """Says a line of a phase that takes long, once in some seconds."""
 
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self._lock = threading.Lock()
         self._name = self._unit = ""
         self._total = 0
@@ -51,16 +52,23 @@ class LogProgress:
         with self._lock:
             self._name, self._total, self._unit = name, total, unit
             self._began = time.monotonic()
-            self._next = self._began + LOG_SECONDS
+            self._next = self._began + LINE_SECONDS
 
     def at(self, done: int, size: int = 0) -> None:
         with self._lock:
             now = time.monotonic()
             if now < self._next:
                 return
-            self._next = now + LOG_SECONDS
+            self._next = now + LINE_SECONDS
             text = how_far(done, self._total, self._unit, size=size, seconds=now - self._began)
-            self._log.info("%s: %s", self._name, text)
+            self._say(f"{self._name}: {text}")
+
+
+class LogProgress(LineProgress):
+    """Writes those lines to a log."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__(lambda text: log.info("%s", text))
 
 
 def how_far(done: int, total: int, unit: str, *, size: int = 0, seconds: float = 0.0) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from include.backup.errors import ObjectDiffersError
 from include.backup.manifest import Manifest
-from include.backup.multipart import composite
+from include.backup.multipart_calls import composite
 from include.backup.steps.context import StepContext
 from include.backup.store import ObjectInfo, ObjectStore
 from include.backup.versions import COLD_CLASSES
