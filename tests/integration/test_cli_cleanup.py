@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
+from include.aws.render import render
 from include.backup.backup_id import make_backup_id
 from include.backup.catalog import archive_key, manifest_key
 from include.backup.store import ObjectStore
+from include.local.credentials import load_credentials
+from include.local.s3 import BUCKET, KEY_ALIAS, REGION
+from include.local.stack import Stack
 from tests.support.command_line import SOURCE, CommandLine
 from tests.support.proofs import StoredBackup
 
 pytest_plugins = ["tests.support.cli_fixtures"]
 AGE = timedelta(days=30)
+NO_PROXY = Config(proxies={})
 
 
 @pytest.fixture
@@ -63,6 +71,44 @@ def test_a_dry_run_shows_what_would_go_and_a_real_one_removes_every_version(
     assert expired not in left
     # The deletion is evidence, and the ledger fits the bucket.
     assert cli.here("evidence", "verify", SOURCE).code == 0
+
+
+@pytest.fixture
+def in_role(stack: Stack, cli: CommandLine) -> Iterator[Callable[[str], CommandLine]]:
+    """The command line with the key of a user who has one of the shipped roles and nothing else."""
+    owner = load_credentials(stack.layout.credentials)
+    session = boto3.Session(owner.store_root_key, owner.store_root_secret, region_name=REGION)
+    iam: Any = session.client("iam", endpoint_url=stack.store.url, verify=str(stack.layout.ca), config=NO_PROXY)
+    kms: Any = session.client("kms", endpoint_url=stack.store.url, verify=str(stack.layout.ca), config=NO_PROXY)
+    arn = kms.describe_key(KeyId=KEY_ALIAS)["KeyMetadata"]["Arn"]
+    alias = {"Effect": "Allow", "Action": "kms:DescribeKey", "Resource": "*"}  # this store judges by the alias
+    made: dict[str, str] = {}
+
+    def command_line(role: str) -> CommandLine:
+        iam.create_user(UserName=role)
+        document = render(f"iam-{role}", {"BUCKET": BUCKET, "KEY_ARN": arn})
+        document["Statement"].append(alias)
+        iam.put_user_policy(UserName=role, PolicyName=role, PolicyDocument=json.dumps(document))
+        key = iam.create_access_key(UserName=role)["AccessKey"]
+        made[role] = key["AccessKeyId"]
+        return cli.with_environment(PULSE_S3_ACCESS_KEY=key["AccessKeyId"], PULSE_S3_SECRET_KEY=key["SecretAccessKey"])
+
+    yield command_line
+    for role, key in made.items():
+        iam.delete_access_key(UserName=role, AccessKeyId=key)
+        iam.delete_user_policy(UserName=role, PolicyName=role)
+        iam.delete_user(UserName=role)
+
+
+def test_who_writes_backups_deletes_none_and_who_cleans_up_can(
+    in_role: Callable[[str], CommandLine], taken_backup: StoredBackup, expired: str
+) -> None:
+    refused = in_role("writer").here("cleanup", SOURCE, "--delete")
+    assert len(versions(taken_backup.store, expired)) == 4
+    assert "AccessDenied" in refused.out + refused.err
+    done = in_role("cleaner").here("cleanup", SOURCE, "--delete")
+    assert done.code == 0, done.err
+    assert versions(taken_backup.store, expired) == []
 
 
 def test_a_hold_keeps_what_has_expired_until_it_is_released(

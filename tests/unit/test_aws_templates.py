@@ -151,6 +151,7 @@ def test_no_role_is_allowed_what_the_code_does_not_call(template: str) -> None:
         ("cleaner", "s3:DeleteObject", "holds/p/a/x", False),
         ("cleaner", "s3:PutObject", "daily/a.tar", False),
         ("cleaner", "s3:PutObject", "audit/p/cleanup/1", True),
+        ("cleaner", "s3:PutObject", "restores/r/dropped.json", True),
         ("reader", "s3:GetObject", "daily/a.tar", True),
         ("reader", "s3:PutObject", "daily/a.tar", False),
         ("reader", "s3:DeleteObject", "in_use/p/a/x.json", False),
