@@ -130,8 +130,12 @@ def test_the_time_to_restore_is_what_passed_restore_tests_of_everything_took(sec
         # A swap's seconds are how long nobody could connect.
         event(EventKind.RESTORE, at(4), facts={"strategy": "swap", "seconds": 9999}),
     ]
-    row = audit_report(events=events).objectives[-1]
+    events.append(event(EventKind.DRILL, at(5), actor="drill scheduled"))
+    report = audit_report(events=events)
+    row = report.objectives[-1]
     assert (row.worst, row.count, row.state) == (seconds, 1, state)
+    recovered = control(report, "CC7.5")
+    assert (recovered[0], recovered[1].endswith("1 records of drills")) == (state, True)
 
 
 # --- storage -----------------------------------------------------------------------------------------

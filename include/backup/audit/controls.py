@@ -93,6 +93,8 @@ def _recovered(report: Report) -> Finding:
     row = report.objectives[-1]
     worst = 0.0 if row.worst is None else row.worst
     text = f"{row.count} restores were measured, the longest {worst / 60:.1f} of {row.objective / 60:.0f} minutes"
+    drills = sum(actor.did.get("drill", 0) for actor in report.actors)
+    text += f"; {drills} records of drills" if drills else ""
     return _judge(row.state is Shown.SHOWN, text, known=row.worst is not None, why="nothing was restored in the month")
 
 
