@@ -1,6 +1,7 @@
 """Errors of the backup platform: one root, one base per area, named leaves.
 
-A message says what went wrong, with which object, and what to do next. It never holds a password.
+A message says what went wrong, with which object, and what to do next. It never holds a password. All are imported
+from here; those of restores and of services outside are defined in modules of their own.
 
 Exit codes of the command line: 1 failed, 2 a person wrote something that is not acceptable, 3 a server or the
 store does not answer or refuses the login, 4 the backup is damaged or differs, 5 refused for safety.
@@ -8,16 +9,42 @@ store does not answer or refuses the login, 4 the backup is damaged or differs, 
 
 from __future__ import annotations
 
-
-class BackupError(Exception):
-    """Root of everything that the core raises on purpose."""
-
-    exit_code = 1
-
-
-class RetryWorthlessError(BackupError):
-    """Root of what stays wrong until a person changes something; a retry would only lose time."""
-
+from include.backup.errors.outside import GitDeniedError as GitDeniedError
+from include.backup.errors.outside import GitDivergedError as GitDivergedError
+from include.backup.errors.outside import GitError as GitError
+from include.backup.errors.outside import GitHostKeyError as GitHostKeyError
+from include.backup.errors.outside import GitPushRejectedError as GitPushRejectedError
+from include.backup.errors.outside import GitRepositoryMissingError as GitRepositoryMissingError
+from include.backup.errors.outside import GitTlsError as GitTlsError
+from include.backup.errors.outside import GitUnreachableError as GitUnreachableError
+from include.backup.errors.outside import SupabaseAnswerError as SupabaseAnswerError
+from include.backup.errors.outside import SupabaseError as SupabaseError
+from include.backup.errors.outside import SupabaseProjectMissingError as SupabaseProjectMissingError
+from include.backup.errors.outside import SupabaseRateLimitError as SupabaseRateLimitError
+from include.backup.errors.outside import SupabaseRefusedError as SupabaseRefusedError
+from include.backup.errors.outside import SupabaseTlsError as SupabaseTlsError
+from include.backup.errors.outside import SupabaseTokenError as SupabaseTokenError
+from include.backup.errors.outside import SupabaseUnreachableError as SupabaseUnreachableError
+from include.backup.errors.restore import AirflowApiError as AirflowApiError
+from include.backup.errors.restore import ApprovalError as ApprovalError
+from include.backup.errors.restore import HealthError as HealthError
+from include.backup.errors.restore import ProofFailedError as ProofFailedError
+from include.backup.errors.restore import QuarantineError as QuarantineError
+from include.backup.errors.restore import RestoreDiffersError as RestoreDiffersError
+from include.backup.errors.restore import RestoreError as RestoreError
+from include.backup.errors.restore import RestoreRefusedError as RestoreRefusedError
+from include.backup.errors.restore import RunRefusedError as RunRefusedError
+from include.backup.errors.restore import ScratchError as ScratchError
+from include.backup.errors.restore import SwapError as SwapError
+from include.backup.errors.restore import TargetBusyError as TargetBusyError
+from include.backup.errors.restore import TargetFullError as TargetFullError
+from include.backup.errors.restore import TargetNotReachedError as TargetNotReachedError
+from include.backup.errors.restore import TargetOutsideWindowError as TargetOutsideWindowError
+from include.backup.errors.restore import TimelineMissingError as TimelineMissingError
+from include.backup.errors.restore import VerifierBrokenError as VerifierBrokenError
+from include.backup.errors.restore import WalSegmentMissingError as WalSegmentMissingError
+from include.backup.errors.root import BackupError as BackupError
+from include.backup.errors.root import RetryWorthlessError as RetryWorthlessError
 
 # --- what a person wrote ---------------------------------------------------------------------------
 
@@ -134,53 +161,6 @@ class CriticalTableMissingError(SourceError, RetryWorthlessError):
     """Raised when a table that the policy calls critical does not exist under that name."""
 
     exit_code = 2
-
-
-# --- the schema's history in git -----------------------------------------------------------------
-
-
-class GitError(BackupError):
-    """Raised when git or the remote of the schema's history does not do what was asked."""
-
-
-class GitUnreachableError(GitError):
-    """Raised when the host of the remote does not answer."""
-
-    exit_code = 3
-
-
-class GitDeniedError(GitError, RetryWorthlessError):
-    """Raised when the remote refuses the key or the token."""
-
-    exit_code = 3
-
-
-class GitHostKeyError(GitError, RetryWorthlessError):
-    """Raised when the host of the remote is not known, or is another than it was."""
-
-    exit_code = 3
-
-
-class GitTlsError(GitError, RetryWorthlessError):
-    """Raised when the remote's certificate is not trusted."""
-
-    exit_code = 3
-
-
-class GitRepositoryMissingError(GitError, RetryWorthlessError):
-    """Raised when there is no repository under the remote's address."""
-
-    exit_code = 2
-
-
-class GitPushRejectedError(GitError, RetryWorthlessError):
-    """Raised when the remote takes the commit and then refuses it; the commit is kept."""
-
-
-class GitDivergedError(GitError, RetryWorthlessError):
-    """Raised when the remote's branch and the kept commits contradict each other; nothing is overwritten."""
-
-    exit_code = 5
 
 
 # --- staging ---------------------------------------------------------------------------------------
@@ -368,147 +348,3 @@ class MetadataCleanupError(BackupError):
 
 class MessageError(BackupError):
     """Raised when people had to be told of something, and nobody was."""
-
-
-# --- Supabase's Management API ---------------------------------------------------------------------
-
-
-class SupabaseError(BackupError):
-    """Raised when Supabase's Management API does not do what was asked."""
-
-
-class SupabaseUnreachableError(SupabaseError):
-    """Raised when the Management API does not answer, answers 5xx, or is not done within the deadline."""
-
-    exit_code = 3
-
-
-class SupabaseRateLimitError(SupabaseError):
-    """Raised when the Management API asks to wait longer than the deadline allows."""
-
-    exit_code = 3
-
-
-class SupabaseTokenError(SupabaseError, RetryWorthlessError):
-    """Raised when the Management API refuses the token, or refuses it this project."""
-
-    exit_code = 3
-
-
-class SupabaseTlsError(SupabaseError, RetryWorthlessError):
-    """Raised when the Management API's certificate is not trusted."""
-
-    exit_code = 3
-
-
-class SupabaseProjectMissingError(SupabaseError, RetryWorthlessError):
-    """Raised when there is no such project, or no such thing in it."""
-
-    exit_code = 2
-
-
-class SupabaseRefusedError(SupabaseError, RetryWorthlessError):
-    """Raised when the Management API understands a request and refuses it, such as PITR that is not enabled."""
-
-    exit_code = 5
-
-
-class SupabaseAnswerError(SupabaseError):
-    """Raised when the Management API answers with what is not its documented form."""
-
-
-# --- proof -----------------------------------------------------------------------------------------
-
-
-class ScratchError(BackupError):
-    """Raised when the scratch server cannot be made or does not start."""
-
-
-class RestoreError(BackupError):
-    """Raised when pg_restore fails or the target is not fit."""
-
-
-class TargetOutsideWindowError(RestoreError, RetryWorthlessError):
-    """Raised when a point in time cannot be recovered; says what can be."""
-
-    exit_code = 2
-
-
-class TargetNotReachedError(RestoreError, RetryWorthlessError):
-    """Raised when the log ended before a transaction or a named restore point was found in it."""
-
-    exit_code = 2
-
-
-class TimelineMissingError(RestoreError, RetryWorthlessError):
-    """Raised when no way leads to the timeline that was asked for; says which there are."""
-
-    exit_code = 2
-
-
-class WalSegmentMissingError(RestoreError, RetryWorthlessError):
-    """Raised when a WAL segment that a recovery needs is not stored; names it."""
-
-    exit_code = 4
-
-
-class RestoreRefusedError(RestoreError, RetryWorthlessError):
-    """Raised when a restore would overwrite something, or the target cannot take the archive as it is."""
-
-    exit_code = 5
-
-
-class QuarantineError(RestoreError, RetryWorthlessError):
-    """Raised when a copy is not quarantined, or what was switched off cannot be put back."""
-
-
-class RestoreDiffersError(RestoreError, RetryWorthlessError):
-    """Raised when a restored database differs from what the dump read."""
-
-    exit_code = 4
-
-
-class ApprovalError(RetryWorthlessError):
-    """Raised when nobody who may has said yes to exactly what is about to be done."""
-
-    exit_code = 5
-
-
-class AirflowApiError(BackupError):
-    """Raised when Airflow's own API does not answer, or refuses the service user."""
-
-    exit_code = 3
-
-
-class TargetBusyError(RestoreError):
-    """Raised when another restore into the same target is under way; names who holds it."""
-
-    exit_code = 5
-
-
-class TargetFullError(RestoreError):
-    """Raised when the disk of the target's server is full; what was made there is removed again."""
-
-
-class SwapError(RestoreError):
-    """Raised when a swap by rename failed; says whether it was undone."""
-
-
-class ProofFailedError(RetryWorthlessError):
-    """Raised when a restored backup differs from what the dump read."""
-
-    exit_code = 4
-
-
-class HealthError(BackupError):
-    """Raised when alerts were found and nobody could be told of them."""
-
-
-class VerifierBrokenError(RetryWorthlessError):
-    """Raised when the verifier passed a copy that was damaged on purpose: no proof of it can be relied on."""
-
-    exit_code = 4
-
-
-class RunRefusedError(RetryWorthlessError):
-    """Raised when a run is a backfill, or an old run that was cleared and has no backup to look at."""
