@@ -79,7 +79,7 @@ class AuditOperator(FleetOperator):
 
     def work(self, context: Context, source: SourcePolicy) -> dict[str, Any]:
         from include.backup.audit.build import build_report
-        from include.backup.audit.gather import AuditContext, gather
+        from include.backup.audit.gather import AuditContext, gather, policy_key
         from include.backup.audit.keep import keep_report
         from include.backup.audit.month import month_to_report
         from include.backup.evidence import open_ledger
@@ -99,6 +99,7 @@ class AuditOperator(FleetOperator):
                 month=month,
                 made_by=run.actor,
                 now=utc_now(),
+                key_arn=policy_key(source, store),
             )
         )
         report = build_report(facts, source, tested_by=run.actor)

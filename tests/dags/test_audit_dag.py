@@ -55,7 +55,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: None) -
     """A bucket in place of the store, with one backup of yesterday by the real clock."""
     made = Bucket(tmp_path)
     monkeypatch.setattr("include.backup.audit.fleet.open_store", lambda *_: made.store)
-    for module in ("include.backup.steps.context", "include.backup.evidence.ledger"):
+    for module in ("include.backup.steps.context", "include.backup.evidence.ledger", "include.backup.audit.gather"):
         monkeypatch.setattr(f"{module}.encryption_of", lambda *_: PLAIN)
     monkeypatch.setattr("backup_operators.fleet.die_with_parent", lambda: None)
     monkeypatch.setattr("tests.support.aged_bucket.NOW", datetime.now(tz=UTC))

@@ -12,12 +12,13 @@ from include.backup.audit.build import build_report
 from include.backup.audit.controls import CONTROLS
 from include.backup.audit.facts import Asked, LedgerFacts, SourceFact, Use, WalRun
 from include.backup.audit.fleet import FRESH, SharedStores, fleet_lines, fleet_rows
+from include.backup.audit.gather import policy_key
 from include.backup.audit.month import Month, month_to_report
 from include.backup.audit.objectives import Point, daily_exposure, worst_losses
 from include.backup.audit.report import Report, Shown
 from include.backup.audit.storage import cost_of, held_at
 from include.backup.connections import StoreConnection
-from include.backup.errors import ParameterError
+from include.backup.errors import KmsKeyError, ParameterError
 from include.backup.evidence.record import EventKind
 from include.backup.health.alerts import Alert
 from include.backup.health.board import Heartbeat
@@ -278,6 +279,25 @@ def test_a_backup_that_is_not_known_to_be_encrypted_as_the_policy_says_is_a_find
     report = audit_report(backups=(backup(1), backup(2, **changes)))
     assert control(report, "CC6.1")[0] is Shown.CONTRADICTED
     assert any("1 of 2 backups are not known to be encrypted" in text for text in report.problems)
+
+
+def test_the_newest_backup_with_another_key_than_the_policys_is_a_finding_and_an_older_one_is_not() -> None:
+    old, new = backup(1, kms_key="arn:old"), backup(2, kms_key="arn:new")
+    assert control(audit_report(backups=(old, new), key_arn="arn:new"), "CC6.1")[0] is Shown.SHOWN
+    report = audit_report(backups=(new, backup(3, kms_key="arn:old")), key_arn="arn:new")
+    assert control(report, "CC6.1")[0] is Shown.CONTRADICTED
+    assert report.backups[0].problem == "its key is not the one that the policy names now"
+    # Where KMS does not say which key that is, nothing is held against anybody.
+    assert control(audit_report(backups=(old,), key_arn=None), "CC6.1")[0] is Shown.SHOWN
+
+
+def test_a_key_that_kms_does_not_know_leaves_it_open_which_is_the_policys() -> None:
+    class Silent:
+        def kms_key_arn(self, key_id: str) -> str:
+            raise KmsKeyError(f"{key_id} is not there")
+
+    store: Any = Silent()
+    assert policy_key(shipped(), store) is None
 
 
 def test_locks_are_what_the_store_said_and_else_not_asked() -> None:

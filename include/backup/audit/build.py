@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from include.backup.audit.controls import control_rows
@@ -52,7 +52,10 @@ def build_report(facts: AuditFacts, source: SourcePolicy, *, tested_by: str | No
     known = known_since(facts)
     since = until if known is None else min(max(begin, known), until)
     decisions = {decision.backup.backup_id: decision for decision in facts.decisions}
-    rows = tuple(_backup(one, decisions.get(one.backup_id), facts, source) for one in facts.backups)
+    newest = {(one.tier, one.kind): one.backup_id for one in facts.backups}
+    rows = tuple(
+        _backup(_with_key(one, facts, newest), decisions.get(one.backup_id), facts, source) for one in facts.backups
+    )
     report = Report(
         source=facts.source,
         month=str(facts.month),
@@ -120,6 +123,14 @@ def _backup(one: BackupFact, decision: Decision | None, facts: AuditFacts, sourc
         left_out=one.left_out,
         problem=one.problem or ("; ".join(differences) or None),
     )
+
+
+def _with_key(one: BackupFact, facts: AuditFacts, newest: Mapping[tuple[str, str], str]) -> BackupFact:
+    """Say of the newest of each tier and kind that its key is not the policy's; an older one may have had another."""
+    other = None not in (facts.key_arn, one.kms_key) and one.kms_key != facts.key_arn
+    if not other or newest[one.tier, one.kind] != one.backup_id:
+        return one
+    return replace(one, problem=one.problem or "its key is not the one that the policy names now")
 
 
 def _encrypted(one: BackupFact, source: SourcePolicy) -> bool:

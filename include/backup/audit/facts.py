@@ -118,7 +118,7 @@ class SourceFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFacts:
-    """Everything known of one source at one time."""
+    """Everything known of one source at one time. ``key_arn`` is the policy's key, None where nobody could say."""
 
     source: str
     month: Month
@@ -137,3 +137,4 @@ class AuditFacts:
     rejected_sources: Mapping[str, str] = field(default_factory=dict)
     object_lock: bool = False
     store_tls: bool = False
+    key_arn: str | None = None

@@ -5,6 +5,7 @@ Nothing is asked about an object one by one but the newest of each tier, a sampl
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,20 +24,25 @@ from include.backup.base.stored import base_prefix, clusters
 from include.backup.catalog import ListedBackup, archive_key
 from include.backup.connections import StoreConnection
 from include.backup.copies.report import read_report
-from include.backup.errors import ArchiveError, ObjectMissingError
+from include.backup.errors import ArchiveError, ObjectMissingError, StoreError
 from include.backup.health.board import Board
 from include.backup.inventory import Standing
 from include.backup.policy import Policy, SourcePolicy
 from include.backup.retention.bases import count_from_the_next
 from include.backup.retention.cleanup import BASE_TIER, cleanup_rules, decide, guards_of
 from include.backup.retention.plan import Candidate, Decision
-from include.backup.steps.context import SAFETY_PREFIX, open_catalog
+from include.backup.steps.context import SAFETY_PREFIX, encryption_of, open_catalog
 from include.backup.store import Encryption, ObjectStore
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditContext:
-    """Whom to ask. ``open_source`` opens the store of another source, for the fleet's table."""
+    """Whom to ask. ``open_source`` opens the store of another source, for the fleet's table.
+
+    ``key_arn`` is what the policy's key is now, where it names one and KMS answers.
+    """
 
     policy: Policy
     source: SourcePolicy
@@ -46,6 +52,16 @@ class AuditContext:
     month: Month
     made_by: str
     now: datetime
+    key_arn: str | None = None
+
+
+def policy_key(source: SourcePolicy, store: ObjectStore) -> str | None:
+    """Return the ARN of the policy's key; None where it names none, or where KMS does not say: then it is not shown."""
+    try:
+        return encryption_of(source, store).kms_key_arn
+    except StoreError as error:
+        logger.warning("which key the policy's is cannot be shown: %s", error)
+        return None
 
 
 def gather(ctx: AuditContext) -> AuditFacts:
@@ -84,6 +100,7 @@ def gather(ctx: AuditContext) -> AuditFacts:
         fleet=gather_fleet(ctx.policy, lambda other: store if other.name == source.name else ctx.open_source(other)),
         rejected_sources={name: str(error) for name, error in ctx.policy.rejected.items()},
         object_lock=store.has_object_lock(),
+        key_arn=ctx.key_arn,
         store_tls=not (ctx.store_connection.endpoint_url or "https:").startswith("http:"),
     )
 

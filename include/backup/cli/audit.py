@@ -9,7 +9,7 @@ from typing import Any
 
 from include.backup.audit.build import build_report
 from include.backup.audit.fleet import SharedStores, fleet_lines
-from include.backup.audit.gather import AuditContext, gather
+from include.backup.audit.gather import AuditContext, gather, policy_key
 from include.backup.audit.html import page
 from include.backup.audit.keep import keep_report
 from include.backup.audit.live_test import prove_newest
@@ -46,6 +46,7 @@ def run(session: Session) -> int:
             month=month,
             made_by=actor,
             now=utc_now(),
+            key_arn=policy_key(source, session.store),
         )
     )
     report = build_report(facts, source, tested_by=actor if arguments.restore_test else None)
