@@ -184,6 +184,26 @@ def test_what_is_wrong_with_airflow_is_told(source: SourcePolicy, changes: dict[
     assert set(keys) == ({wanted} if wanted else set())
 
 
+@pytest.mark.parametrize(
+    ("days", "changes", "told"),
+    [(5.9, {}, False), (6.1, {}, True), (6.1, {"storage_class": "GLACIER"}, False), (None, {}, False)],
+)
+def test_a_proof_whose_turn_has_passed_twice_is_overdue(
+    source: SourcePolicy, days: float | None, changes: dict[str, Any], told: bool
+) -> None:
+    proven_at = None if days is None else NOW - timedelta(days=days)
+    made = [backup(day) for day in range(7)]
+    keys = found(facts(*made, backup(7, proven_at=proven_at, **changes)), source)
+    assert ("proof_overdue:daily" in keys) is told
+
+
+def test_what_may_be_thawed_is_overdue_in_glacier_too(source: SourcePolicy) -> None:
+    assert source.verification is not None
+    thawing = replace(source, verification=replace(source.verification, thaw=True))
+    old = backup(7, proven_at=NOW - timedelta(days=7), storage_class="GLACIER")
+    assert "proof_overdue:daily" in found(facts(*(backup(day) for day in range(7)), old), thawing)
+
+
 def test_a_request_that_the_service_outside_did_not_get_is_told(source: SourcePolicy) -> None:
     assert set(found(facts(ping_failure="it answers 404"), source)) == {"ping:pulse_messages"}
 

@@ -11,7 +11,9 @@ from include.backup.health.facts import BackupFact, HealthFacts
 from include.backup.health.finding import Finding, Severity
 from include.backup.inventory import FULL, Standing
 from include.backup.policy import SourcePolicy, TierPolicy
+from include.backup.policy.archives import UNREADABLE_CLASSES
 from include.backup.policy.health import HealthPolicy
+from include.backup.policy.verification import VerificationPolicy
 
 # Fewer say nothing of what is usual.
 HISTORY = 5
@@ -22,6 +24,8 @@ MAD_TO_SIGMA = 1.4826
 # A database that hardly changes has hardly a deviation: this share of the median is always usual.
 USUAL_SHARE = 0.25
 SHOWN = 5
+# One backup of a tier is proven again in a run, so that all of them take some time after they are due.
+OVERDUE_TURNS = 2
 
 
 def backup_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPolicy) -> Iterator[Finding]:
@@ -32,6 +36,8 @@ def backup_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPoli
         if backups:
             yield from _sizes(tier, backups, health)
             yield from _proofs(facts, tier, backups, health)
+            if source.verification is not None:
+                yield from _old_proofs(facts, tier, backups, source.verification)
             yield from _rows(tier, backups, health)
 
 
@@ -120,6 +126,29 @@ def _proofs(
             evidence=f"{len(overdue)} {tier.name} backups are unproven for more than {_hours(health.prove_within)}: "
             f"{', '.join(item.backup_id for item in overdue[-SHOWN:])}",
             next_step="look at backup_verification: it may be paused, or wait for a scratch server",
+        )
+
+
+def _old_proofs(
+    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], policy: VerificationPolicy
+) -> Iterator[Finding]:
+    """Tell of backups whose turn to be proven again has passed; what may not be thawed has none."""
+    limit = policy.reprove_after(tier.name) * OVERDUE_TURNS
+    old = [
+        item
+        for item in backups
+        if item.proven_at is not None
+        and facts.now - item.proven_at > limit
+        and (policy.thaw or item.storage_class not in UNREADABLE_CLASSES)
+    ]
+    if old:
+        yield Finding(
+            rule="proof_overdue",
+            subject=tier.name,
+            severity=Severity.WARNING,
+            evidence=f"{len(old)} {tier.name} backups were proven last more than {_hours(limit)} ago: "
+            f"{', '.join(item.backup_id for item in old[-SHOWN:])}",
+            next_step="look at backup_verification: it may be paused, or take longer than its turns",
         )
 
 

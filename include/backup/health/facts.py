@@ -21,6 +21,8 @@ class BackupFact:
     proofs: int
     standing: Standing | None = None
     rows: Mapping[str, int] | None = None
+    proven_at: datetime | None = None
+    storage_class: str = "STANDARD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ The store is listed once; only the newest backups of each tier are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from include.backup.backup_id import parse_backup_id
@@ -21,6 +21,7 @@ from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import Policy, SourcePolicy
 from include.backup.policy.health import HealthPolicy
+from include.backup.proof.times import newest_proofs
 from include.backup.steps.verify import verify_archive
 from include.backup.store import ObjectStore
 from include.backup.supabase.project import SupabaseProject
@@ -52,7 +53,10 @@ def gather(ctx: GatherContext) -> HealthFacts:
     catalog = every_backup(ctx.source, ctx.store)
     listed = [item for item in catalog.list() if item.archive and item.manifest]
     problems: dict[str, str] = {}
-    backups = tuple(_backups(ctx, catalog, listed, problems))
+    proven = newest_proofs(ctx.store, ctx.source.name)
+    backups = tuple(
+        replace(one, proven_at=proven.get(one.backup_id)) for one in _backups(ctx, catalog, listed, problems)
+    )
     unreachable = dict(ctx.unreachable)
     return HealthFacts(
         source=ctx.source.name,
@@ -131,6 +135,7 @@ def _backup(
         proofs=item.proofs,
         standing=standing,
         rows=rows,
+        storage_class=archive.storage_class,
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from include.backup.policy import SourcePolicy
 from include.backup.policy.verification import VerificationPolicy
 from include.backup.process import Runner
 from include.backup.proof.record import Result
+from include.backup.proof.times import newest_proofs
 from include.backup.records import to_json
 from include.backup.restore.thaw import FROZEN_CLASSES, Thawing, thaw, thaw_state
 from include.backup.retention.cleanup import BASE_TIER
@@ -41,7 +42,6 @@ TARGET_SECONDS = 300
 # The log that a base backup needs is stored by other runs; after that time it will not come any more.
 WAL_MAY_FOLLOW = timedelta(days=1)
 NOT_MADE = "not made"
-_PROOF_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,19 +152,6 @@ def verify(ctx: VerificationContext) -> VerificationReport:
             "start a new backup"
         )
     return report
-
-
-def newest_proofs(store: ObjectStore, source: str) -> Mapping[str, datetime]:
-    """Return when the newest proof of each backup was made, from the proofs' names alone."""
-    found: dict[str, datetime] = {}
-    for item in store.list(f"proofs/{source}_"):
-        _, backup_id, name = item.key.split("/", 2)
-        try:
-            made = datetime.strptime(name.partition("_")[0], _PROOF_TIME).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        found[backup_id] = max(made, found.get(backup_id, made))
-    return found
 
 
 def _stored(
