@@ -11,8 +11,8 @@
 ## make integration  tests against real servers
 ## make lint         ruff, formatting, spelling
 ## make type         mypy --strict
-## make bench        measure against pg_dump, gzip | psql and the strategy's script; PEERS=1: base backups, pgBackRest
-##                   FLEET=1: 1, 10 and 50 small sources through the scheduler
+## make bench        measure against pg_dump, gzip | psql and the strategy's script; PEERS=1: base
+##                   backups against pgBackRest and Barman; FLEET=1: 1, 10 and 50 small sources through the scheduler
 ## make docs         write docs/DAGs.md anew from the DAG files
 ## make install      only make .venv
 ## make lock         resolve requirements*.txt into the lock files anew
