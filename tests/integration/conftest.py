@@ -45,6 +45,7 @@ SOURCES = (
     ),
     SmallSource(name="cleared"),
     SmallSource(name="woken"),
+    SmallSource(name="unshared", prove="in_chain", staging="none"),
     SmallSource(name="restore_yes"),
     SmallSource(name="restore_no"),
     SmallSource(name="restore_back"),

@@ -82,3 +82,18 @@ def test_a_cleared_class_change_finds_what_was_done(monthly: AirflowRun, airflow
     assert monthly.wait(seconds=300) == "success", monthly.story()
     report = monthly.xcom("change_class")
     assert (report["archives"], report["changed"], report["left"]) == (2, 0, 0)
+
+
+def test_without_a_shared_folder_one_task_dumps_and_stores_and_the_backup_is_proven(
+    airflow_stack: AirflowStack,
+) -> None:
+    run = airflow_stack.daily("unshared")
+    assert run.wait() == "success", run.story()
+    assert {"dump", "compress", "upload"}.isdisjoint(run.states())
+    assert airflow_stack.keys(run) == airflow_stack.expected_keys(run)
+    (proof,) = airflow_stack.proofs(run)
+    assert (proof["result"], proof["level"]) == ("passed", "complete"), proof["differences"]
+    assert run.xcom("restore_test")["rows"] == run.xcom("dump_to_store")["rows"] > 5_000
+    (message,) = airflow_stack.messages(run)
+    assert "every row identical" in message
+    assert airflow_stack.staged(run.source) == []

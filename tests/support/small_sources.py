@@ -46,6 +46,7 @@ class SmallSource:
     response_timeout: str = "1 hour"
     critical_tables: tuple[str, ...] = ()
     schema_in_git: bool = False
+    staging: str = "shared"
     deadline: str | None = None
 
     def policy(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class SmallSource:
         return {
             "connection": f"{self.name}_db",
             "retries": self.retries,
+            "staging": self.staging,
             "lock_timeout_seconds": self.lock_timeout_seconds,
             "store": {
                 "connection": f"{self.name}_s3",
