@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # A run that has failed was told of by its last task, and Airflow asks for it all the same.
 UNFINISHED = ("queued", "running")
+# So many of the last good runs tell how long one usually takes.
+USUAL_RUNS = 10
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +33,16 @@ log = logging.getLogger(__name__)
 def late_run_alert(source: SourcePolicy, what: str, limit: timedelta | None) -> DeadlineAlert | None:
     """Return what a DAG takes as its ``deadline``; without a limit in the policy there is none.
 
-    It counts from when the run was queued, whoever started it, and runs in the triggerer: a run is often late because
-    no worker is free.
+    It counts from the time that the last good runs took, whoever started this one, and runs in the triggerer: a run is
+    often late because no worker is free. A DAG that never succeeded has none; docs/adr/0062 says why it is not counted
+    from when the run was queued.
     """
     if limit is None:
         return None
     told: dict[str, Any] = messaging(source)
     return DeadlineAlert(
         name="late run",
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        reference=DeadlineReference.AVERAGE_RUNTIME(max_runs=USUAL_RUNS, min_runs=1),
         interval=limit,
         callback=AsyncCallback(
             tell_of_late_run,

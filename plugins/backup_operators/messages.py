@@ -139,7 +139,7 @@ def ended_text(*, source: str, tier: str, dag_id: str, run_id: str, url: str, re
 
 
 def late_run_text(*, source: str, what: str, dag_id: str, run_id: str, state: str, limit: timedelta, url: str) -> str:
-    """Return the text for a run that is not over after the policy's time."""
+    """Return the text for a run that goes on for longer than usual by the policy's time."""
     if state == "queued":
         todo = "Look whether an earlier run of it still goes on, and whether the scheduler starts anything."
     else:
@@ -147,7 +147,7 @@ def late_run_text(*, source: str, what: str, dag_id: str, run_id: str, state: st
     return "\n".join(
         (
             f"⏰ *{escape(source)}* {escape(what)} backup *is late*",
-            f"*What:* run `{escape(run_id)}` of `{escape(dag_id)}` is still {escape(state)} after {limit}",
+            f"*What:* run `{escape(run_id)}` of `{escape(dag_id)}` is still {escape(state)}, {limit} past the usual",
             f"*Next:* {todo} Nothing ends it because of this. <{url}|run>",
         )
     )

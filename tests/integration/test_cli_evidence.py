@@ -10,8 +10,10 @@ import pytest
 
 from include.backup.catalog import archive_key, manifest_key
 from include.backup.evidence.record import record_key
+from include.local.stack import Stack
 from tests.support.command_line import SOURCE, CommandLine
 from tests.support.proofs import StoredBackup
+from tests.support.store_owner import owner_of
 
 pytest_plugins = ["tests.support.cli_fixtures"]
 
@@ -68,18 +70,18 @@ def test_a_backup_that_the_ledger_does_not_know_and_one_that_is_gone_are_finding
 
 @pytest.mark.parametrize("action", ["verify", "export"])
 def test_a_record_that_was_deleted_ends_the_command_with_its_own_exit_code(
-    cli: CommandLine, taken: dict[str, Any], taken_backup: StoredBackup, tmp_path: Path, action: str
+    cli: CommandLine, taken: dict[str, Any], taken_backup: StoredBackup, stack: Stack, tmp_path: Path, action: str
 ) -> None:
-    store, key = taken_backup.store, record_key(SOURCE, 1)
+    store, key, owner = taken_backup.store, record_key(SOURCE, 1), owner_of(stack)
     content = store.get(key)
-    store.s3.delete_object(Bucket=store.bucket, Key=key)
+    owner.delete_object(Bucket=store.bucket, Key=key)
     assert cli.here("evidence", "keygen", "--output", str(tmp_path / "key")).code == 0
     more = ("--output", str(tmp_path / "evidence.tar"), "--key", str(tmp_path / "key")) if action == "export" else ()
     try:
         answer = cli.here("evidence", action, SOURCE, *more)
     finally:
-        for version in store.s3.list_object_versions(Bucket=store.bucket, Prefix=key).get("DeleteMarkers", []):
-            store.s3.delete_object(Bucket=store.bucket, Key=key, VersionId=version["VersionId"])
+        for version in owner.list_object_versions(Bucket=store.bucket, Prefix=key).get("DeleteMarkers", []):
+            owner.delete_object(Bucket=store.bucket, Key=key, VersionId=version["VersionId"])
     assert store.get(key) == content
     assert answer.code == 4
     assert "record 1: is missing" in answer.out + answer.err

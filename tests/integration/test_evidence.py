@@ -19,10 +19,10 @@ from include.backup.policy.evidence import EvidencePolicy
 from include.backup.steps import restore_test, upload
 from include.backup.steps.context import open_store
 from include.backup.store import Encryption, ObjectStore
-from include.local.credentials import load_credentials
 from include.local.s3 import BUCKET, REGION
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, run_chain
+from tests.support.store_owner import owner_of
 
 WRITERS, EACH = 8, 6
 LOCKED_BUCKET = "pulse-locked"
@@ -57,20 +57,6 @@ def test_eight_processes_at_once_neither_fork_the_chain_nor_lose_a_record(stack:
     assert check.head.sequence == WRITERS * EACH + 1
     assert check.subjects["backup"] == {f"{writer}-{number}" for writer in range(WRITERS) for number in range(EACH)}
     assert check.kinds == {"backup": WRITERS * EACH, "hold": 1}
-
-
-def owner_of(stack: Stack) -> Any:
-    """Return the store as its owner sees it."""
-    root = load_credentials(stack.layout.credentials)
-    connection = stack.store_connection()
-    return boto3.client(
-        "s3",
-        endpoint_url=connection.endpoint_url,
-        verify=connection.ca_bundle,
-        region_name=REGION,
-        aws_access_key_id=root.store_root_key,
-        aws_secret_access_key=root.store_root_secret,
-    )
 
 
 @pytest.mark.parametrize("last", ["removed", "overwritten"])

@@ -29,6 +29,7 @@ from include.local.ports import free_port_base, is_free
 from include.local.processes import processes_naming, wait_until
 from include.local.s3 import BUCKET, KEY_ALIAS
 from include.local.stack import SOURCE_CONNECTION, STORE_CONNECTION, Stack
+from tests.support.store_owner import owner_of
 
 SAMPLE_MB = 12
 # What a developer may have set for other work; none of it may reach the stack.
@@ -291,7 +292,7 @@ def test_a_restart_keeps_rows_objects_and_keys(bare: Stack) -> None:
         assert session.execute("SELECT id FROM public.kept").fetchone() == (1,)
     store = object_store(bare)
     assert store.s3.get_object(Bucket=BUCKET, Key="daily/kept")["Body"].read() == b"kept"
-    assert store.s3.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
+    assert owner_of(bare).get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
 
 
 def test_a_killed_store_still_knows_the_key_and_the_user(bare: Stack) -> None:

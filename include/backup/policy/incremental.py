@@ -28,8 +28,8 @@ class IncrementalPolicy:
     """WAL of one source. ``hold_slot`` keeps WAL on the source until it is stored; each run streams from ``run_slot``.
 
     ``max_slot_bytes`` is what max_slot_wal_keep_size should be: beyond it the source gives up the slot rather than
-    fill its disk. ``batch_bytes`` bounds what one pass receives, and so the staging folder. ``deadline`` is after how
-    long people are told of a run that is not over; None is never.
+    fill its disk. ``batch_bytes`` bounds what one pass receives, and so the staging folder. ``deadline`` is how
+    much longer than usual a run takes before people are told; None is never.
     """
 
     cron: str | None

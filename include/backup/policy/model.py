@@ -75,7 +75,7 @@ class Timeouts:
 class TierPolicy:
     """One tier of one source. ``prove`` is ``in_chain`` or ``after``, ``proof_level`` complete or data.
 
-    ``deadline`` is after how long people are told of a run that is not over; None is never.
+    ``deadline`` is how much longer than usual a run takes before people are told; None is never.
     """
 
     name: str
