@@ -230,7 +230,7 @@ def test_a_run_that_is_late_is_told_of_once_while_it_runs_and_then_ends_as_alway
     stopped = stops[scenario]
     assert stopped.state == "success", stopped.run.story()
     late, done = airflow_stack.messages(stopped.run)
-    assert f"*What:* run `{stopped.run.run_id}` of `late_run.daily_backup` is still running, 0:00:02 past the usual" in late
+    assert f"*What:* run `{stopped.run.run_id}` of `late_run.daily_backup` is still running, 0:00:02 past" in late
     assert re.search(r"\*Next:\* \w.{20,}", late)
     assert f"`{stopped.run.backup_id}`" in done
     assert airflow_stack.secrets_in(late) == []

@@ -29,7 +29,7 @@ class BaseBackupPolicy:
 
     A full one is due when the last is ``full_every_days`` old. Runs between are incremental where ``incremental``
     says so and the server can (PostgreSQL 17 and newer, summarize_wal), and take nothing where it cannot. ``prove`` is
-    ``in_chain`` or ``after``. ``deadline`` is how much longer than usual a run takes before people are told; None: never.
+    ``in_chain`` or ``after``; ``deadline`` how much longer than usual a run takes before people are told; None never.
     """
 
     schedule: str | None
