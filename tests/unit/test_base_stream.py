@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -118,7 +119,45 @@ def test_parts_are_sent_while_files_grow_and_are_those_of_the_final_archive(
     for number, content in recorder.parts.items():
         assert content == layout.read((number - 1) * PART, PART)
     assert stream.sent is not None
-    assert set(stream.sent.parts) == {"1", "2", "3", "5"}
+    assert set(stream.sent.parts) == {"1", "2", "3", "4", "5"}
+
+
+def test_a_store_that_takes_parts_in_their_order_alone_gets_the_first_one_when_the_program_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rclone's answers no later part before: all senders wait, and the first part holds an open header till the end."""
+    first, waiting = threading.Event(), threading.Semaphore(0)
+
+    class InOrder(Recorder):
+        def send(self, growing: UploadPlan, number: int) -> None:
+            waiting.release()
+            assert number == 1 or first.wait(20)
+            super().send(growing, number)
+            first.set()
+
+    recorder = InOrder()
+    monkeypatch.setattr(stream_module, "GrowingUpload", lambda *_: recorder)
+    with PartStream(None, plan=plan, folder=tmp_path, modified_at=WHEN, log=LOG) as stream:  # type: ignore[arg-type]
+        (tmp_path / "base.tar.zst").write_bytes(b"1" * (9 * PART))
+        for _ in range(plan(base_layout([], modified_at=WHEN)).concurrency):
+            assert waiting.acquire(timeout=20)
+    assert stream.sent is not None
+    assert set(stream.sent.parts) == {str(number) for number in range(1, 10)}
+
+
+def test_what_failed_is_not_sent_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(stream_module, "GrowingUpload", lambda *_: recorder)
+
+    def fail() -> None:
+        with PartStream(None, plan=plan, folder=tmp_path, modified_at=WHEN, log=LOG):  # type: ignore[arg-type]
+            (tmp_path / "base.tar.zst").write_bytes(b"1" * (2 * PART))
+            until(lambda: 2 in recorder.parts)
+            raise RuntimeError("pg_basebackup failed")
+
+    with pytest.raises(RuntimeError, match="pg_basebackup failed"):
+        fail()
+    assert set(recorder.parts) == {2}
 
 
 def test_a_store_that_fails_ends_the_sending_and_not_the_backup(

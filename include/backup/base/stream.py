@@ -90,6 +90,7 @@ class PartStream:
         self.sent: SentParts | None = None
         self._upload: GrowingUpload | None = None
         self._ended = threading.Event()
+        self._whole = False
         self._futures: dict[int, Future[None]] = {}
         self._thread = threading.Thread(target=self._work, name="part-stream", daemon=True)
         self._next_line = time.monotonic() + PROGRESS_SECONDS
@@ -101,6 +102,7 @@ class PartStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._whole = kind is None
         self._ended.set()
         self._thread.join()
         self._see()
@@ -114,6 +116,8 @@ class PartStream:
                 self._upload = GrowingUpload(self._store, first)
                 while not self._ended.wait(POLL_SECONDS):
                     self._look(pool)
+                if self._whole:
+                    self._send_headers()
                 for future in self._futures.values():
                     future.result()
             except (BackupError, OSError) as error:
@@ -126,11 +130,7 @@ class PartStream:
             if future.done():
                 future.result()
         self._see()
-        files = [
-            FileMember(name=name, path=self._folder / name, length=(self._folder / name).stat().st_size)
-            for name in self.order
-        ]
-        known = known_so_far(files, modified_at=self._modified_at)
+        known = known_so_far(self._files(), modified_at=self._modified_at)
         plan = self._plan(known.layout)
         upload = self._upload
         if upload is None:
@@ -142,6 +142,29 @@ class PartStream:
             self._next_line = time.monotonic() + PROGRESS_SECONDS
             done = sum(future.done() for future in self._futures.values())
             self._log.info("%d bytes compressed by the server, %d sent", known.end, done * plan.part_size)
+
+    def _send_headers(self) -> None:
+        """Send the parts that had to wait for a header, now that every file is whole.
+
+        The first part is always among them, and a store that takes parts in their order (rclone's) answers none of the
+        others before it has this one: it is sent from here, since they may hold all threads of the pool.
+        """
+        self._see()
+        files = self._files()
+        layout = base_layout(files, modified_at=self._modified_at)
+        plan = self._plan(layout)
+        if self._upload is None or not files:
+            return
+        end = layout.members[-1].offset + layout.members[-1].length
+        for number in range(1, end // plan.part_size + 1):
+            if number not in self._futures:
+                self._upload.send(plan, number)
+
+    def _files(self) -> list[FileMember]:
+        return [
+            FileMember(name=name, path=self._folder / name, length=(self._folder / name).stat().st_size)
+            for name in self.order
+        ]
 
     def _see(self) -> None:
         """Note files that are new, oldest first."""
