@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from include.local.airflow_api import AirflowApi, ApiError, ApiUnreachableError
@@ -77,7 +78,14 @@ def start_run(api: AirflowApi, dag_id: str, run_id: str, conf: Mapping[str, obje
     Unpausing makes the scheduler create the run of the last missed slot, which would go first. So the run
     takes that slot: the scheduler then sees it as made.
     """
-    api.trigger(dag_id, run_id, conf or {}, logical_date=missed_slot(api.get(f"/dags/{dag_id}"), datetime.now(UTC)))
+    slot = missed_slot(api.get(f"/dags/{dag_id}"), datetime.now(UTC))
+    try:
+        api.trigger(dag_id, run_id, conf or {}, logical_date=slot)
+    except ApiError as error:
+        if slot is None or error.status != HTTPStatus.CONFLICT:
+            raise
+        # A run before this one took the slot, and the scheduler has not gone on to the next yet.
+        api.trigger(dag_id, run_id, conf or {})
     api.unpause(dag_id)
 
 

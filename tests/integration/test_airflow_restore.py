@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from include.backup.evidence.check import check_ledger, listed_records, read_rec
 from include.backup.evidence.record import read_event
 from include.backup.policy import load_policy
 from include.backup.steps.context import Release
-from include.local.airflow import DEPLOYER, SERVICE
+from include.local.airflow import DEPLOYER, SERVICE, now
 from include.local.airflow_api import AirflowApi, ApiError
 from include.local.credentials import load_credentials
 from include.local.layout import ROOT
@@ -32,6 +33,8 @@ RELEASE = Release(name="2025.3.1", git_sha="0123abc")
 PRODUCTION = {"where": "production", "unproven": True, "end_sessions": True, "dry_run": False, "reason": "bad deploy"}
 # Deadlines of conditions; a machine that is busy with other things takes its time.
 ANSWER_SECONDS = 300.0
+# The scheduler goes round more than once in that time, and says every five seconds that it lives.
+HEARING = timedelta(seconds=2)
 END_SECONDS = 600.0
 pytestmark = pytest.mark.timeout(1800)
 
@@ -82,14 +85,22 @@ def answer(api: AirflowApi, run: AirflowRun, option: str) -> None:
     Airflow fails a try that is answered before its scheduler has heard that it was parked; the next one asks anew.
     """
     path = f"{run.path}/taskInstances/approve/-1/hitlDetails"
+    parked: dict[int, datetime] = {}
 
     def settled() -> bool:
-        state = run.task("approve")["state"]
-        if state == "awaiting_input" and not api.get(path)["response_received"]:
-            patiently(lambda: api.patch(path, {"chosen_options": [option], "params_input": {}}))
-        return state in ("success", "failed")
+        task = run.task("approve")
+        if task["state"] == "awaiting_input":
+            since = parked.setdefault(task["try_number"], now())
+            if scheduler_beat(run.api) > since + HEARING and not api.get(path)["response_received"]:
+                patiently(lambda: api.patch(path, {"chosen_options": [option], "params_input": {}}))
+        return task["state"] in ("success", "failed")
 
     until(settled, seconds=ANSWER_SECONDS, what=f"an answer to {run.dag_id}")
+
+
+def scheduler_beat(api: AirflowApi) -> datetime:
+    """Return when the scheduler last said that it lives: it had heard by then what happened some loops before."""
+    return datetime.fromisoformat(str(api.health()["scheduler"]["latest_scheduler_heartbeat"]))
 
 
 def ended(

@@ -95,7 +95,9 @@ def write_policy(path: Path, sources: Iterable[SmallSource], *, broken: str) -> 
     policy = yaml.safe_load(SHIPPED_POLICY.read_text())
     policy["defaults"]["retry_delay_seconds"] = 1
     policy["pools"] = dict.fromkeys(policy["pools"], 8)
-    policy["defaults"]["restore"]["thaw"]["poll_seconds"] = 1
+    policy["defaults"]["restore"]["thaw"]["poll_seconds"] = (
+        15  # sooner, Airflow takes the end of one look for that of the next
+    )
     policy["sources"].update({source.name: source.policy() for source in sources})
     policy["sources"][broken] = SmallSource(name=broken).policy()
     policy["sources"][broken]["tiers"]["daily"]["keep"] = "7 hours"

@@ -249,6 +249,24 @@ def test_a_run_takes_the_slot_that_unpausing_would_make_up_for(slot: str | None,
     ]
 
 
+def test_a_slot_that_the_run_before_has_taken_is_left_to_it() -> None:
+    """The scheduler goes on to the next slot only after that run has ended, and some time later."""
+    asked: list[str | None] = []
+
+    def answer(method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        if path == "/auth/token":
+            return 201, {"access_token": "t"}
+        slot = "2025-01-19T02:00:00Z"
+        if method == "POST":
+            asked.append(body["logical_date"])
+            return (409, {"detail": "Unique constraint violation"}) if body["logical_date"] else (200, {})
+        return 200, {"next_dagrun_logical_date": slot, "next_dagrun_run_after": slot}
+
+    with airflow_answering(answer) as api:
+        start_run(api, "a.daily_backup", "demo__2")
+    assert asked == ["2025-01-19T02:00:00Z", None]
+
+
 def run_answer(states: Iterator[str], tasks: list[dict[str, Any]]) -> Answer:
     def answer(method: str, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         if path == "/auth/token":
