@@ -82,7 +82,7 @@ def test_the_rows_are_those_that_were_dumped_in_whatever_order(
     assert rows(site).rows == 5000
 
 
-@pytest.mark.parametrize("fault", ["hash", "end", "rows", "value"])
+@pytest.mark.parametrize("fault", ["hash", "end", "rows", "lines", "value"])
 def test_a_table_that_is_not_right_is_not_there_at_all(
     backup: StoredBackup, empty: DatabaseConnection, site: Site, fault: str
 ) -> None:
@@ -97,6 +97,9 @@ def test_a_table_that_is_not_right_is_not_there_at_all(
     elif fault == "rows":
         table = replace(backup.data_member(LARGE).table_data, rows=4999)  # type: ignore[type-var]
         forged, kind = backup.with_member(name, table_data=table), RestoreError
+    elif fault == "lines":
+        table = replace(backup.data_member(LARGE).table_data, content_sha256="0" * 64)  # type: ignore[type-var]
+        forged, kind = backup.with_member(name, table_data=table), MemberHashError
     else:
         with site.session(TARGET) as session:
             session.execute("ALTER TABLE shop.here ADD CHECK (id < 4990)")

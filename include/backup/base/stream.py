@@ -129,8 +129,7 @@ class PartStream:
         for future in self._futures.values():
             if future.done():
                 future.result()
-        self._see()
-        known = known_so_far(self._files(), modified_at=self._modified_at)
+        known = self._known()
         plan = self._plan(known.layout)
         upload = self._upload
         if upload is None:
@@ -149,22 +148,23 @@ class PartStream:
         The first part is always among them, and a store that takes parts in their order (rclone's) answers none of the
         others before it has this one: it is sent from here, since they may hold all threads of the pool.
         """
-        self._see()
-        files = self._files()
-        layout = base_layout(files, modified_at=self._modified_at)
-        plan = self._plan(layout)
-        if self._upload is None or not files:
+        known = self._known()
+        plan = self._plan(known.layout)
+        upload = self._upload
+        if upload is None:
             return
-        end = layout.members[-1].offset + layout.members[-1].length
-        for number in range(1, end // plan.part_size + 1):
+        for number in range(1, known.end // plan.part_size + 1):
             if number not in self._futures:
-                self._upload.send(plan, number)
+                upload.send(plan, number)
 
-    def _files(self) -> list[FileMember]:
-        return [
+    def _known(self) -> Known:
+        """Look at the folder again."""
+        self._see()
+        files = [
             FileMember(name=name, path=self._folder / name, length=(self._folder / name).stat().st_size)
             for name in self.order
         ]
+        return known_so_far(files, modified_at=self._modified_at)
 
     def _see(self) -> None:
         """Note files that are new, oldest first."""

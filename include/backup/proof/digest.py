@@ -59,11 +59,24 @@ def multiset_digest(chunks: Iterable[bytes]) -> MultisetDigest:
 
 def both_digests(chunks: Iterable[bytes]) -> tuple[StreamDigest, MultisetDigest]:
     """Hash a COPY stream both ways in one reading."""
-    stream, lines = _Stream(), LineDigest()
+    digests = BothDigests()
     for chunk in chunks:
-        stream.add(chunk)
-        lines.add(chunk)
-    return stream.result(), lines.result()
+        digests.add(chunk)
+    return digests.result()
+
+
+class BothDigests:
+    """Hashes a COPY stream both ways, as its chunks come."""
+
+    def __init__(self) -> None:
+        self._stream, self._lines = _Stream(), LineDigest()
+
+    def add(self, chunk: bytes) -> None:
+        self._stream.add(chunk)
+        self._lines.add(chunk)
+
+    def result(self) -> tuple[StreamDigest, MultisetDigest]:
+        return self._stream.result(), self._lines.result()
 
 
 class _Stream:

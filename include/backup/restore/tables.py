@@ -22,7 +22,7 @@ from include.backup.errors import MemberHashError, RestoreError, TargetFullError
 from include.backup.manifest import Manifest, Member, TableData
 from include.backup.postgres.session import OUTPUT_SETTINGS, Endpoint, connect
 from include.backup.postgres.toc import Toc, parse_copy
-from include.backup.proof.digest import LineDigest, MultisetDigest
+from include.backup.proof.digest import BothDigests, MultisetDigest
 from include.backup.proof.masking import without_row
 from include.backup.restore.progress import Counter
 from include.backup.restore.streams import AbandonedError, Stream, share_out
@@ -184,14 +184,20 @@ class TableLoader:
                     stream.abandon()
 
     def _content(self, task: TableTask, stored: Iterator[bytes], *, digested: bool) -> Iterator[bytes]:
-        digest = LineDigest() if digested and self.digests is not None else None
+        digest = BothDigests() if digested and self.digests is not None else None
         for chunk in checked_lines(self._passing(stored), task.member, backup_id=self.manifest.backup_id):
             yield chunk
             if digest is not None:
                 digest.add(chunk)
             self.counter.add(chunk.count(b"\n"), len(chunk))
         if digest is not None and self.digests is not None:
-            self.digests[task.member.name] = digest.result()
+            stream, lines = digest.result()
+            if stream.sha256 != task.table.content_sha256:
+                raise MemberHashError(
+                    f"member {task.member.name} of {self.manifest.backup_id} holds lines with SHA-256 {stream.sha256}, "
+                    f"the manifest says {task.table.content_sha256}; use another backup"
+                )
+            self.digests[task.member.name] = lines
 
     def _check_rows(self, task: TableTask, rows: int) -> None:
         if rows != task.table.rows:
