@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -126,11 +127,20 @@ def test_what_lacks_a_field_is_left_to_botocore() -> None:
 def test_keys_are_listed_several_times_as_fast() -> None:
     pages = [page([item(ONE)] * 1000, more=number < 9, cursor=f"t{number}") for number in range(10)]
 
-    def seconds(store: ObjectStore, read: str) -> float:
-        started = time.process_time()
-        assert sum(1 for _ in getattr(store, read)("x")) == 10_000
-        return time.process_time() - started
+    def seconds(read: str, *, fast: bool) -> float:
+        # This thread's own, the best of three: whatever else the process does (other threads, the
+        # collector walking over what other tests left) is not the listing's time.
+        gc.disable()
+        try:
+            return min(listed(a_store(pages, fast=fast), read) for _ in range(3))
+        finally:
+            gc.enable()
 
-    slow = seconds(a_store(pages, fast=False), "list")
-    assert seconds(a_store(pages, fast=True), "list") < slow / 2
-    assert seconds(a_store(pages, fast=True), "keys") < slow / 3
+    def listed(store: ObjectStore, read: str) -> float:
+        started = time.thread_time()
+        assert sum(1 for _ in getattr(store, read)("x")) == 10_000
+        return time.thread_time() - started
+
+    slow = seconds("list", fast=False)
+    assert seconds("list", fast=True) < slow / 2
+    assert seconds("keys", fast=True) < slow / 3
