@@ -59,12 +59,6 @@ class ApprovalError(RetryWorthlessError):
     exit_code = 5
 
 
-class AirflowApiError(BackupError):
-    """Raised when Airflow's own API does not answer, or refuses the service user."""
-
-    exit_code = 3
-
-
 class TargetBusyError(RestoreError):
     """Raised when another restore into the same target is under way; names who holds it."""
 
@@ -85,15 +79,7 @@ class ProofFailedError(RetryWorthlessError):
     exit_code = 4
 
 
-class HealthError(BackupError):
-    """Raised when alerts were found and nobody could be told of them."""
-
-
 class VerifierBrokenError(RetryWorthlessError):
     """Raised when the verifier passed a copy that was damaged on purpose: no proof of it can be relied on."""
 
     exit_code = 4
-
-
-class RunRefusedError(RetryWorthlessError):
-    """Raised when a run is a backfill, or an old run that was cleared and has no backup to look at."""
