@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,16 +154,31 @@ def test_a_worker_that_is_lost_before_the_manifest_leaves_no_trap_for_the_next(
     assert left_behind(lost, found) == []
 
 
-def test_what_a_dead_try_left_on_a_worker_goes_with_the_next_run_there(
-    worker: OnAnotherWorker,
-) -> None:
-    ctx = worker(make_run())
-    old = ctx.staging.root / ctx.backup_id.replace("_daily_full_", "_weekly_full_")
-    fresh = ctx.staging.root / ctx.backup_id.replace("_daily_full_", "_pre_deployment_full_")
-    for folder in (old, fresh):
-        (folder / "dump").mkdir(parents=True)
+def grown_old(folder: Path, ctx: StepContext) -> Path:
+    """Make a staging folder in which nothing has changed for longer than the policy keeps it."""
+    (folder / "dump").mkdir(parents=True, exist_ok=True)
     then = time.time() - 3600 * (ctx.source.keep_failed_hours + 1)
-    for path in (old / "dump", old):
+    for path in (*folder.rglob("*"), folder):
         os.utime(path, (then, then))
-    dump_to_store.run(ctx)
-    assert left_behind(ctx) == [fresh.name]
+    return folder
+
+
+@pytest.mark.parametrize(("shared", "step"), [(True, preflight), (False, dump_to_store)])
+def test_what_dead_runs_left_goes_with_the_next_run_where_it_is_staged(
+    make_context: ContextMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture, shared: bool, step: Any
+) -> None:
+    ctx = make_context(source=replace(make_context.source, shares_staging=shared), staging_root=tmp_path)
+    tiers = ("weekly", "monthly", "hourly")
+    beside = {tier: tmp_path / ctx.backup_id.replace("_daily_", f"_{tier}_") for tier in tiers}
+    grown_old(beside["weekly"], ctx)
+    # No lock can be taken in this one: a backup is taken all the same.
+    (beside["monthly"] / "lock").mkdir(parents=True)
+    grown_old(beside["monthly"], ctx)
+    (beside["hourly"] / "dump").mkdir(parents=True)
+    foreign = grown_old(tmp_path / ctx.backup_id.replace("pulse", "other"), ctx)
+    own = {grown_old(ctx.staging.path, ctx).name} if shared else set()  # as a run that was cleared finds it
+    with caplog.at_level("WARNING"):
+        step.run(ctx)
+    assert set(left_behind(ctx)) == {beside["monthly"].name, beside["hourly"].name, foreign.name} | own
+    assert ctx.staging.dump.is_dir() is shared
+    assert f"{beside['monthly']} was left by a dead run and cannot be removed" in caplog.text

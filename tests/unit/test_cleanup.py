@@ -242,6 +242,17 @@ def test_staging_that_a_process_works_in_stays_however_old(bucket: Bucket) -> No
         assert staging.path.is_dir()
 
 
+def test_staging_that_cannot_be_removed_is_told_and_ends_nothing_else(bucket: Bucket) -> None:
+    folder = bucket.staging / bucket.backup(1)
+    (folder / "lock").mkdir(parents=True)
+    for path in (folder / "lock", folder):
+        os.utime(path, ((NOW - 9 * DAY).timestamp(),) * 2)
+    bucket.backup(8)
+    report = clean(bucket)
+    assert (len(bucket.archives()), report.to_dict()["removed"]) == (1, {"backup": 1})
+    assert report.failures == (f"{folder}: Is a directory",)
+
+
 def test_other_sources_and_foreign_objects_are_left_alone(bucket: Bucket) -> None:
     bucket.backup(8)
     bucket.backup(1)

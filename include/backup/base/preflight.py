@@ -13,6 +13,7 @@ from include.backup.postgres.replication import check_may_replicate, identify
 from include.backup.postgres.session import connect, query
 from include.backup.postgres.tools import PostgresTools, find_tools
 from include.backup.records import from_json, to_json
+from include.backup.retention.leftovers import sweep_staging
 from include.backup.steps.context import StepContext
 from include.backup.steps.preflight import check_session_is_kept, check_tls, refuse_stale_run
 from include.backup.wal.slots import ensure_hold
@@ -80,6 +81,7 @@ def run(ctx: StepContext, *, wish: Wish = Wish.DUE) -> BasePreflightReport:
     )
     plan = plan_base(base_policy(ctx.source), situation, wish=wish, now=ctx.clock())
     size = int(base["cluster_bytes"] or 0)
+    sweep_staging(ctx.staging, ctx.source, now=ctx.clock(), log=ctx.log)
     ctx.staging.make()
     free = ctx.staging.free_bytes()
     if plan.take and plan.parent is None and free < size * STAGED_SHARE and not already_stored:

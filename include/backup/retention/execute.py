@@ -185,8 +185,12 @@ def _delete_leftovers(ctx: CleanupContext, plan: CleanupPlan) -> list[Removed]:
             made = Removed(what=what, name=f"{len(keys)} below {keys[0].split('/')[0]}/", reason="its time is over")
             found.append(_removed(made, delete_objects(ctx.store, keys)))
     for path in plan.staging:
-        if remove_staging(path):
-            found.append(Removed(what="staging", name=path.name, reason="left by a dead run"))
+        made = Removed(what="staging", name=path.name, reason="left by a dead run")
+        try:
+            if remove_staging(path):
+                found.append(made)
+        except OSError as error:
+            found.append(replace(made, failed=(f"{path}: {error.strerror}",)))
     if ctx.scratch_root is not None:
         reaped = reap_scratch(ctx.scratch_root, older_than_seconds=SCRATCH_HOURS * 3600, now=ctx.clock())
         found += [Removed(what="scratch server", name=name, reason="its holder is dead") for name in reaped]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -103,6 +104,21 @@ def remove_staging(folder: Path) -> bool:
             return staging.remove()
     except (StagingBusyError, StagingMissingError):
         return False
+
+
+def sweep_staging(staging: Staging, source: SourcePolicy, *, now: datetime, log: logging.Logger) -> None:
+    """Remove what dead runs of this source have left beside a run's own folder, on the machine of that run.
+
+    What cannot be removed is told and stays: a leftover is no reason to have no backup.
+    """
+    for folder in dead_staging(staging.root, source, now=now):
+        if folder == staging.path:
+            continue
+        try:
+            if remove_staging(folder):
+                log.info("%s was left by a dead run, and is removed", folder.name)
+        except OSError as error:
+            log.warning("%s was left by a dead run and cannot be removed: %s", folder, error.strerror)
 
 
 def _changed(folder: Path) -> Iterator[datetime]:

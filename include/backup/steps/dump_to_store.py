@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from include.backup.errors import ObjectExistsError
-from include.backup.retention.leftovers import dead_staging, remove_staging
 from include.backup.steps import close_staging, compress, dump, preflight, upload
 from include.backup.steps.context import StepContext
 from include.backup.versions import current_version, delete_version
@@ -42,14 +41,8 @@ class DumpToStoreReport:
 
 
 def run(ctx: StepContext) -> DumpToStoreReport:
-    """Take and store the backup; leaves the folder behind only when it fails, for a retry on the same worker.
-
-    What dead tries of this source have left on this worker goes after the policy's ``keep_failed_hours``.
-    """
+    """Take and store the backup; leaves the folder behind only when it fails, for a retry on the same worker."""
     started = time.monotonic()
-    for folder in dead_staging(ctx.staging.root, ctx.source, now=ctx.clock()):
-        if remove_staging(folder):
-            ctx.log.info("%s was left by a dead try, and is removed", folder.name)
     _tell(ctx, preflight.run(ctx, staged_here=True))
     _tell(ctx, dump.run(ctx))
     packed = compress.run(ctx)

@@ -23,6 +23,7 @@ from include.backup.partial import partial_text
 from include.backup.postgres.session import connect, effective_settings, query
 from include.backup.postgres.table_selection import TableSelection, select_tables
 from include.backup.postgres.tools import PostgresTools, find_tools
+from include.backup.retention.leftovers import sweep_staging
 from include.backup.steps.context import StepContext
 
 # zstd:1 shrinks the text of a dump to about a third; a database on disk also holds indexes and free space.
@@ -65,6 +66,8 @@ def run(ctx: StepContext, *, staged_here: bool | None = None) -> PreflightReport
     """Check everything that can be checked before the first byte is read, and make the staging folder.
 
     ``staged_here`` says whether the dump is staged on this worker; without it, whether the workers share staging.
+    What dead runs of this source have left there goes first, after the policy's ``keep_failed_hours``:
+    ``backup_cleanup`` does not see the disks of workers of another queue.
     """
     here = ctx.source.shares_staging if staged_here is None else staged_here
     ctx.store.check_bucket()
@@ -74,6 +77,7 @@ def run(ctx: StepContext, *, staged_here: bool | None = None) -> PreflightReport
     if not already_stored:
         ctx.store.check_put(ctx.archive_key, encryption)
     if here:
+        sweep_staging(ctx.staging, ctx.source, now=ctx.clock(), log=ctx.log)
         ctx.staging.make()
     with connect(ctx.database) as connection:
         check_session_is_kept(ctx, connection)
