@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from include.backup.errors import (
     BackupMissingError,
     MemberHashError,
     RestoreRefusedError,
+    TargetFullError,
     TargetNotReachedError,
     TargetOutsideWindowError,
     TimelineMissingError,
@@ -29,6 +30,7 @@ from include.backup.errors import (
 from include.backup.inventory import Standing
 from include.backup.manifest import Manifest
 from include.backup.point_in_time.choose import Wanted
+from include.backup.point_in_time.cluster_copy import ClusterCopy
 from include.backup.point_in_time.restore import PointInTimeReport, plan_point_in_time, restore_point_in_time
 from include.backup.point_in_time.target import RecoveryTarget
 from include.backup.policy import SourcePolicy
@@ -41,6 +43,7 @@ from include.local.ports import free_port_base
 from include.local.stack import Stack
 from tests.conftest import POSTGRES15
 from tests.support.physical_source import DATABASE, LOG, ROWS, PhysicalSource, physical_source
+from tests.support.small_disk import FILLER, fill, mounted_disk
 
 _NUMBERS = itertools.count(1)
 
@@ -333,6 +336,50 @@ def test_a_folder_that_is_there_is_left_alone(lost17: Lost) -> None:
             lost17.source.stored(), Wanted(target=plan.choice.target), source="x", folder=plan.folder, port=plan.port
         )
     assert (plan.folder / "kept").exists()
+
+
+def test_a_full_disk_under_the_files_is_named_and_leaves_nothing(lost: Lost, small_place: Path) -> None:
+    """With a chain of backups, half of it fits: it lies there twice while it is combined."""
+    lost = replace(lost, place=small_place)
+    plan = lost.plan("latest")
+    fill(small_place, leave=plan.needed_bytes // 4)
+    with pytest.raises(RestoreRefusedError, match=rf"the copy needs {plan.needed_bytes}; free space"):
+        lost.plan("latest")
+    with pytest.raises(TargetFullError, match=rf"disk of {small_place} is full .*No space left.*a larger disk"):
+        recover(lost, plan)
+    assert [path.name for path in small_place.iterdir()] == [FILLER]
+
+
+@pytest.mark.parametrize("leave", [0, 4 << 20, 24 << 20], ids=["the script", "a segment", "the server"])
+def test_a_full_disk_under_the_log_is_named_and_leaves_nothing(
+    lost17: Lost, small_place: Path, monkeypatch: pytest.MonkeyPatch, leave: int
+) -> None:
+    lost = replace(lost17, place=small_place)
+    plan = lost.plan("consistent", base=lost.bases[0].backup_id)
+    recovering = ClusterCopy.recover
+
+    def without_room(copy: ClusterCopy) -> Any:
+        fill(small_place, leave=leave)
+        return recovering(copy)
+
+    monkeypatch.setattr(ClusterCopy, "recover", without_room)
+    with pytest.raises(TargetFullError, match=rf"disk of {small_place} is full .*No space left.*a larger disk"):
+        recover(lost, plan)
+    assert [path.name for path in small_place.iterdir()] == [FILLER]
+
+
+def recover(lost: Lost, plan: Any) -> None:
+    with lost.recovered(plan):
+        pytest.fail("the disk is full")
+
+
+@pytest.fixture
+def small_place(lost17: Lost) -> Iterator[Path]:
+    """A disk on which one copy has room, with a folder that those who run servers can enter."""
+    with mounted_disk(lost17.place / "small", kib=320 << 10) as disk:
+        give(disk, source_user())
+        yield disk
+    disk.rmdir()
 
 
 def test_a_damaged_archive_is_named_and_leaves_nothing(lost17: Lost) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +17,7 @@ from include.backup.errors import (
     RestoreError,
     RestoreRefusedError,
     TargetBusyError,
+    TargetFullError,
 )
 from include.backup.inventory import Standing
 from include.backup.process import Runner
@@ -23,6 +25,7 @@ from include.backup.restore.target import Target
 from include.backup.table_restore.plan import plan_tables
 from include.backup.table_restore.preview import Mode
 from tests.support.proofs import LOG
+from tests.support.small_disk import empty, fill, small_tablespace
 from tests.support.table_restores import Copy, only_error
 
 pytest_plugins = ["tests.support.proof_fixtures", "tests.support.table_restores"]
@@ -178,6 +181,47 @@ def test_tables_in_use_are_not_waited_for_for_ever(copy: Copy) -> None:
         )
     assert "could not be locked in time" in message
     assert copy.rows("SELECT count(*) FROM chat.stars") == [(37,)]
+
+
+FULL = {
+    # What lies on the disk that is full: the archive's rows beside the table, the table, or the database.
+    "staging": (Mode.REPLACE, "ALTER DATABASE {} SET temp_tablespaces = small", "ALTER DATABASE {} RESET ALL"),
+    "merge": (
+        Mode.REPLACE,
+        "ALTER TABLE chat.stars SET TABLESPACE small",
+        "ALTER TABLE chat.stars SET TABLESPACE pg_default",
+    ),
+    "missing": (
+        Mode.MISSING,
+        "ALTER TABLE chat.stars SET TABLESPACE small",
+        "ALTER TABLE chat.stars SET TABLESPACE pg_default",
+    ),
+    "beside": (Mode.BESIDE, "ALTER DATABASE {} SET TABLESPACE small", "ALTER DATABASE {} SET TABLESPACE pg_default"),
+}
+
+
+@pytest.mark.parametrize(("mode", "onto", "back"), FULL.values(), ids=FULL)
+def test_a_full_disk_at_the_target_is_named_and_changes_nothing(copy: Copy, mode: Mode, onto: str, back: str) -> None:
+    def move(statement: str) -> None:
+        # A database cannot be moved from inside.
+        with copy.site.session("postgres" if "DATABASE" in statement else copy.name) as session:
+            session.execute(statement.format(copy.name).encode())
+
+    copy.run("TRUNCATE chat.stars")
+    with small_tablespace(move) as disk, ExitStack() as afterwards:
+        move(onto)
+        afterwards.callback(move, back)
+        before, schemas = copy.contents(), copy.rows(SCHEMAS)
+        fill(disk)
+        afterwards.callback(empty, disk)
+        message = only_error(lambda: copy.restore("chat.stars", mode=mode), TargetFullError)
+        assert "No space left on device" in message
+        assert "free space there, then try again" in message
+        assert copy.contents() == before
+        assert copy.rows(SCHEMAS) == schemas
+        assert copy.rows("SELECT rolname FROM pg_roles WHERE rolname ~ '^pulse_restore_'") == []
+    # With room again, the same restore gets to the end.
+    assert copy.restore("chat.stars", mode=mode)[1].rows == 40
 
 
 def test_what_changed_after_the_preview_is_not_deleted_unseen(copy: Copy) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from include.backup.errors import MemberHashError
+from include.backup.errors import BackupError, MemberHashError
 from include.backup.point_in_time import feed as feed_module
 from include.backup.point_in_time.feed import AHEAD, SCRIPT_NAME, WalFeed
 from include.backup.wal.chain import Chain, Span
@@ -124,15 +124,19 @@ def test_a_segment_can_be_asked_for_again(make: Callable[..., WalFeed], tmp_path
             assert ask(feed, segment(9).name, tmp_path / "a") == 0
 
 
+@pytest.mark.parametrize("error", [MemberHashError("it is damaged"), OSError(28, "No space left on device")])
 def test_when_bringing_fails_recovery_stops_instead_of_ending_early(
-    make: Callable[..., WalFeed], brought: Brought, tmp_path: Path
+    make: Callable[..., WalFeed], brought: Brought, tmp_path: Path, error: Exception
 ) -> None:
-    brought.error = MemberHashError("it is damaged")
+    brought.error = error
     feed = make()
+    there = {path.name for path in feed.folder.iterdir()}
     with feed.running():
         assert ask(feed, segment(5).name, tmp_path / "a") == 200
-    with pytest.raises(MemberHashError):
+    with pytest.raises(BackupError, match=r"damaged|No space"):
         feed.check()
+    # The word that it is over takes no room: the disk may be full.
+    assert {path.name for path in feed.folder.iterdir()} == there
 
 
 def test_when_nobody_brings_any_more_the_script_says_so(make: Callable[..., WalFeed], tmp_path: Path) -> None:

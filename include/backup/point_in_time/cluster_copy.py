@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from include.backup.base.stored import StoredBase
 from include.backup.base.stream import MANIFEST_FILE
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import (
@@ -373,9 +372,3 @@ class ClusterCopy:
             return action()
         finally:
             self.durations[name] = round(self.durations.get(name, 0.0) + time.monotonic() - started, 3)
-
-
-def bases_bytes(bases: tuple[StoredBase, ...]) -> int:
-    """Return the room that unpacking needs: a chain lies there twice while it is combined."""
-    total = sum(base.base.bytes for base in bases)
-    return total if len(bases) == 1 else total + bases[0].base.bytes

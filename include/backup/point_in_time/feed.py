@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from include.backup.errors import BackupError, WalNameError
 from include.backup.postgres.account import give
@@ -50,7 +51,7 @@ while :; do
     rm -f "$folder/wanted/$1" "$folder/ready/$1.none"
     exit 1
   fi
-  if [ -e "$folder/failed" ] || flock --nonblock "$folder/alive" true; then
+  if flock --nonblock "$folder/alive" true; then
     exit 200
   fi
   sleep 0.02
@@ -114,7 +115,7 @@ class WalFeed:
             ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="wal") as pool,
         ):
             fcntl.flock(alive, fcntl.LOCK_EX)
-            thread = threading.Thread(target=self._work, args=(pool, first), name="wal-feed", daemon=True)
+            thread = threading.Thread(target=self._work, args=(pool, first, alive), name="wal-feed", daemon=True)
             thread.start()
             try:
                 yield
@@ -129,7 +130,7 @@ class WalFeed:
         if self.error is not None:
             raise self.error
 
-    def _work(self, pool: ThreadPoolExecutor, first: Segment | None) -> None:
+    def _work(self, pool: ThreadPoolExecutor, first: Segment | None, alive: BinaryIO) -> None:
         try:
             if first is not None:
                 self._ahead(pool, first)
@@ -138,8 +139,10 @@ class WalFeed:
                     self._serve(pool, path.name)
         except (BackupError, OSError) as error:
             self.error = error if isinstance(error, BackupError) else BackupError(f"WAL cannot be brought: {error}")
-            (self.folder / "failed").touch()
             self._log.warning("recovery is stopped: %s", error)
+        finally:
+            # The script sees that nobody brings any more; a file that says so may find no room on a full disk.
+            fcntl.flock(alive, fcntl.LOCK_UN)
 
     def _serve(self, pool: ThreadPoolExecutor, name: str) -> None:
         ready = self.folder / "ready"

@@ -15,9 +15,9 @@ from typing import Any
 from include.backup.base.preflight import base_tools
 from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.point_in_time.choose import Choice, Stored, Wanted, choose
-from include.backup.point_in_time.cluster_copy import WAL_FOLDER, ClusterCopy, Landed, Place, bases_bytes
+from include.backup.point_in_time.cluster_copy import WAL_FOLDER, ClusterCopy, Landed, Place
 from include.backup.point_in_time.configure import left_off
-from include.backup.point_in_time.unpack import free_bytes
+from include.backup.point_in_time.room import free_bytes, full_disk_named, needed_bytes
 from include.backup.postgres.account import can_enter, give, source_user
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Runner
@@ -27,7 +27,6 @@ from include.backup.store import ObjectStore
 from include.backup.wal.lsn import format_lsn
 
 ADDRESS = "127.0.0.1"
-MARGIN = 1.05
 PROGRESS_SECONDS = 10.0
 CONNECT_SECONDS = 2.0
 
@@ -139,7 +138,7 @@ def plan_point_in_time(
     """
     choice = choose(stored, wanted)
     tools = base_tools(choice.base.manifest.dump.server.major)
-    needed = int(bases_bytes(choice.bases) * MARGIN)
+    needed = needed_bytes(choice)
     if check_place:
         _check_place(folder, port, needed)
     return PointInTimePlan(
@@ -158,11 +157,12 @@ def restore_point_in_time(
 ) -> PointInTimeReport:
     """Build the server, recover it, check it, and leave it running.
 
-    When it fails, the server is stopped and the folder removed: nothing of it stays.
+    When it fails, the server is stopped and the folder removed: nothing of it stays. Raises TargetFullError when the
+    folder's disk becomes full.
     """
     started = time.monotonic()
     user = source_user()
-    with _new_folder(plan.folder, user):
+    with full_disk_named(plan.folder, needed=plan.needed_bytes), _new_folder(plan.folder, user):
         copy = ClusterCopy(
             store=store,
             choice=plan.choice,

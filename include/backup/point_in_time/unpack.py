@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -150,9 +149,3 @@ def write_tablespace_map(unpacked: Unpacked, *, user: str | None) -> None:
 
 def _escaped(place: Path) -> str:
     return str(place).replace("\\", "\\\\").replace("\n", "\\\n")
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the room on a folder's disk for a user who is not root."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize

@@ -36,14 +36,13 @@ from include.backup.restore.compare import Comparison, RestoreComparer
 from include.backup.restore.plan import TOC_MEMBER, RestorePlan
 from include.backup.restore.progress import Counter, Progress
 from include.backup.restore.tables import TableLoader, archive_tasks
-from include.backup.restore.target import disk_full, shown
+from include.backup.restore.target import NO_SPACE, disk_full, shown
 from include.backup.restore.work_folder import work_folder
 
 # What building the indexes may take of the target's memory, over all jobs.
 INDEX_MEMORY_MB = 512
 LEAST_INDEX_MEMORY_MB = 64
 SHOWN_FINDINGS = 3
-NO_SPACE = "No space left on device"
 _CREATING = re.compile(r": creating [A-Z ]+ ")
 
 

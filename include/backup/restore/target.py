@@ -22,6 +22,7 @@ LONGEST_NAME_BYTES = 63
 RESERVED = ("template0", "template1")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 SHOWN = 5
+NO_SPACE = "No space left on device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

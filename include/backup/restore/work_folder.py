@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from include.backup.errors import StagingError, StagingFullError
+from include.backup.staging import full_disk_named
 
 PREFIX = "restore-"
 
@@ -19,7 +20,7 @@ PREFIX = "restore-"
 def work_folder(root: Path, *, needed_bytes: int) -> Iterator[Path]:
     """Give a new folder that only this user can read; remove it, and what killed restores have left.
 
-    Raises StagingFullError when the disk has less than ``needed_bytes`` free.
+    Raises StagingFullError when the disk has less than ``needed_bytes`` free, or becomes full in the block.
     """
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -35,7 +36,8 @@ def work_folder(root: Path, *, needed_bytes: int) -> Iterator[Path]:
             raise StagingFullError(
                 f"{root} has {free} bytes free and the restore needs {needed_bytes}; free space, or give another folder"
             )
-        yield folder
+        with full_disk_named(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)

@@ -29,6 +29,7 @@ from include.backup.errors import (
     RestoreError,
     RestoreRefusedError,
     SourceError,
+    TargetFullError,
 )
 from include.backup.manifest import Manifest
 from include.backup.postgres.commands import psql_file_command
@@ -37,13 +38,14 @@ from include.backup.postgres.toc import parse_copy
 from include.backup.postgres.tools import find_tools
 from include.backup.process import Runner
 from include.backup.proof.digest import LineDigest, MultisetDigest
-from include.backup.proof.masking import findings, without_row
+from include.backup.proof.masking import findings
 from include.backup.restore.progress import Counter
 from include.backup.restore.tables import TableLoader, TableTask, loading_settings
-from include.backup.restore.target import Target, TargetFacts
+from include.backup.restore.target import NO_SPACE, Target, TargetFacts, disk_full
 from include.backup.table_restore.blueprint import Scripts
 from include.backup.table_restore.catalog import Session
 from include.backup.table_restore.names import ChosenTable, TableName, parse_table_name
+from include.backup.table_restore.refusals import full, said
 from include.backup.table_restore.sql_parts import names
 
 ROLE_PREFIX = "pulse_restore_"
@@ -136,8 +138,10 @@ class Beside:
                 f"{self.target.describe()} has a schema {self.scripts.schema} already; look what is in it, then drop "
                 "it or give another name"
             ) from None
+        except psycopg.errors.DiskFull as error:
+            raise full(error, f"the schema {self.scripts.schema}") from None
         except psycopg.Error as error:
-            raise RestoreRefusedError(f"the schema cannot be made: {_said(error)}; use another role") from None
+            raise RestoreRefusedError(f"the schema cannot be made: {said(error)}; use another role") from None
 
     def _let_in(self, admin: Session, role: str) -> None:
         """Let the role connect and see what the definitions name, as far as this session may grant that."""
@@ -160,15 +164,17 @@ class Beside:
     def _script(self, worker: DatabaseConnection, folder: Path, text: str, runner: Runner) -> None:
         script = folder / "script.sql"
         script.write_text(text)
-        said: list[str] = []
+        found: list[str] = []
         command = psql_file_command(find_tools(self.facts.major), worker, script=script)
         try:
-            runner.run(command, on_line=lambda line: said.extend(findings(line)))
+            runner.run(command, on_line=lambda line: found.extend(findings(line)))
         except CommandKilledError:
             raise
         except CommandError:
             # The rest of the output stays out: it may show statements with their values.
-            text = "; ".join(said[:SHOWN_FINDINGS]) or "psql failed"
+            text = "; ".join(found[:SHOWN_FINDINGS]) or "psql failed"
+            if NO_SPACE in text:
+                raise TargetFullError(disk_full(f"the schema {self.scripts.schema}", text)) from None
             raise RestoreRefusedError(
                 f"{self.target.describe()} cannot take these definitions as they were: {text}; nothing was left there, "
                 "restore the whole backup into a database beside it"
@@ -211,8 +217,10 @@ class Beside:
             for task in self._tasks():
                 if task.target in expected:
                     self._compare(session, task, expected.pop(task.target))
+        except psycopg.errors.DiskFull as error:
+            raise full(error, f"the schema {self.scripts.schema}") from None
         except psycopg.Error as error:
-            raise RestoreError(f"the restored tables cannot be read back: {_said(error)}") from None
+            raise RestoreError(f"the restored tables cannot be read back: {said(error)}") from None
 
     def _compare(self, session: Session, task: TableTask, wanted: MultisetDigest) -> None:
         columns = next(table.columns for table in self.tables if task.member in table.members)
@@ -268,7 +276,3 @@ class Beside:
 
 def _run(session: Session, statement: str, *parts: sql.Composable) -> None:
     session.execute(sql.SQL(statement).format(*parts))
-
-
-def _said(error: psycopg.Error) -> str:
-    return without_row(error.diag.message_primary or " ".join(str(error).split()))

@@ -5,16 +5,13 @@ TRUNCATE would be refused by foreign keys, DELETE and INSERT would cascade, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
 
-from include.backup.errors import RestoreDiffersError, RestoreError, RestoreRefusedError
+from include.backup.errors import RestoreDiffersError
 from include.backup.postgres.toc import Toc, parse_setval
-from include.backup.proof.masking import without_row
 from include.backup.table_restore.catalog import (
     OwnedSequence,
     Session,
@@ -37,20 +34,6 @@ class Merged:
     inserted: int
     updated: int
     deleted: int
-
-
-@contextmanager
-def refusals_named() -> Iterator[None]:
-    """Say what PostgreSQL refused; the transaction is rolled back by then, nothing was changed."""
-    try:
-        yield
-    except psycopg.errors.LockNotAvailable as error:
-        raise RestoreRefusedError(
-            f"the tables could not be locked in time, others are at work on them ({_said(error)}); "
-            "stop what writes to them and try again; nothing was changed"
-        ) from None
-    except psycopg.Error as error:
-        raise RestoreError(f"PostgreSQL refused the merge: {_said(error)}; nothing was changed") from None
 
 
 def apply(session: Session, ordered: Sequence[StagedTable], *, toc: Toc, replace: bool) -> tuple[Merged, ...]:
@@ -197,7 +180,3 @@ def _advance_one(session: Session, table: StagedTable, sequence: OwnedSequence, 
                 sql.Literal(name.as_string(session)), further, sql.Literal(wanted), name
             )
         )
-
-
-def _said(error: psycopg.Error) -> str:
-    return without_row(error.diag.message_primary or " ".join(str(error).split()))

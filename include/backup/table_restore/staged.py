@@ -13,11 +13,11 @@ from include.backup.archive.reader import ArchiveReader
 from include.backup.errors import RestoreError, RestoreRefusedError
 from include.backup.manifest import Manifest
 from include.backup.proof.digest import LineDigest, MultisetDigest
-from include.backup.proof.masking import without_row
 from include.backup.restore.progress import Counter
 from include.backup.restore.tables import checked_lines
 from include.backup.table_restore.catalog import Column, Key, Relation, Session, drift
 from include.backup.table_restore.names import ChosenTable
+from include.backup.table_restore.refusals import said
 from include.backup.table_restore.sql_parts import Part, differ, fields, names, same_key, text_of
 from include.backup.table_restore.sql_parts import field as one_field
 
@@ -74,10 +74,9 @@ class StagedTable:
                         stream.write(chunk)
                         digest.add(chunk)
                         counter.add(chunk.count(b"\n"), len(chunk))
-            except psycopg.Error as error:
-                said = without_row(error.diag.message_primary or " ".join(str(error).split()))
+            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
                 raise RestoreRefusedError(
-                    f"the archive's rows do not fit into {self.table.name} any more: {said}; restore it beside"
+                    f"the archive's rows do not fit into {self.table.name} any more: {said(error)}; restore it beside"
                 ) from None
             if member.table_data is not None and cursor.rowcount != member.table_data.rows:
                 raise RestoreError(f"{self.table.name} took {cursor.rowcount} rows of {member.table_data.rows}")

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import psycopg
 from psycopg import sql
 
 from include.backup.errors import RestoreRefusedError
@@ -23,9 +24,10 @@ from include.backup.restore.target_lock import target_lock
 from include.backup.table_restore.beside import Beside
 from include.backup.table_restore.bonds import Bonds
 from include.backup.table_restore.catalog import Session, read_relation
-from include.backup.table_restore.merge import Merged, apply, refusals_named
+from include.backup.table_restore.merge import Merged, apply
 from include.backup.table_restore.plan import TablesPlan
 from include.backup.table_restore.preview import Mode, TablePreview, TablesPreview
+from include.backup.table_restore.refusals import refusals_named, said
 from include.backup.table_restore.staged import Change, StagedTable, check_mergeable, count_rows, scope_of
 
 
@@ -125,10 +127,16 @@ class TablesRestore:
             return self._beside(work_root, progress)
         with refusals_named(), self._session.transaction():
             merged = self._merge(self._session, shown)
-        for table in self.staged:
-            with refusals_named():
-                self._session.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*_parts(table))))
+        self._analyze(self._session)
         return self._report(merged=merged)
+
+    def _analyze(self, session: Session) -> None:
+        """Give the planner its statistics; the merge is there by now, whatever becomes of this."""
+        for table in self.staged:
+            try:
+                session.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*_parts(table))))
+            except psycopg.Error as error:
+                self._log.warning("%s is merged and not analyzed (%s): run ANALYZE", table.table.name, said(error))
 
     def _stage(self, session: Session) -> None:
         plan = self._plan
