@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -41,6 +41,22 @@ class ConnectionSpec:
         if text.lstrip().startswith("{"):
             return cls._from_json(conn_id, text)
         return cls._from_uri(conn_id, text)
+
+    def require(self, conn_type: str, *, extras: Sequence[str]) -> None:
+        """Raise ConnectionDefinitionError unless the connection is of a type and has no other extras than these."""
+        if self.conn_type != conn_type:
+            raise bad_connection(self.conn_id, f"has type {self.conn_type!r}; allowed: {conn_type}")
+        if unknown := sorted(set(self.extra) - set(extras)):
+            raise bad_connection(self.conn_id, f"has the extra {', '.join(unknown)}; allowed: {', '.join(extras)}")
+
+    def text(self, name: str) -> str | None:
+        """Return an extra, None when it is empty or not there; raises ConnectionDefinitionError when it is no text."""
+        value = self.extra.get(name)
+        if value in (None, ""):
+            return None
+        if not isinstance(value, str):
+            raise bad_connection(self.conn_id, f"has an extra {name} that is not text; give text or leave it out")
+        return value
 
     def to_airflow(self) -> dict[str, Any]:
         """Return the fields under Airflow's names, with the password; to be written to 0600 files only."""

@@ -6,15 +6,14 @@ add options to a command or to a client.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 from include.backup.connection_spec import ConnectionSpec, Secret, bad_connection
 from include.backup.errors import ConnectionDefinitionError
+from include.backup.http_address import http_address
 from include.backup.settings import load_settings
 
 _DATABASE_EXTRAS = ("sslmode", "sslrootcert")
@@ -42,12 +41,11 @@ class DatabaseConnection:
     @classmethod
     def from_spec(cls, spec: ConnectionSpec) -> Self:
         """Read the allow-listed parts of a connection; raises ConnectionDefinitionError."""
-        _check_type(spec, "postgres")
-        _check_extras(spec, _DATABASE_EXTRAS)
+        spec.require("postgres", extras=_DATABASE_EXTRAS)
         for name, value in (("host", spec.host), ("schema (the database)", spec.schema), ("login", spec.login)):
             if not value:
                 raise bad_connection(spec.conn_id, f"has no {name}; set it")
-        sslmode = _text(spec, "sslmode") or DEFAULT_SSL_MODE
+        sslmode = spec.text("sslmode") or DEFAULT_SSL_MODE
         if sslmode not in _SSL_MODES:
             raise bad_connection(spec.conn_id, f"has sslmode {sslmode!r}; allowed: {', '.join(_SSL_MODES)}")
         return cls(
@@ -57,7 +55,7 @@ class DatabaseConnection:
             user=spec.login or "",
             password=spec.password,
             sslmode=sslmode,
-            sslrootcert=_text(spec, "sslrootcert"),
+            sslrootcert=spec.text("sslrootcert"),
         )
 
     def libpq_parameters(self) -> dict[str, str]:
@@ -94,22 +92,21 @@ class StoreConnection:
     @classmethod
     def from_spec(cls, spec: ConnectionSpec) -> Self:
         """Read the allow-listed parts of a connection; raises ConnectionDefinitionError."""
-        _check_type(spec, "aws")
-        _check_extras(spec, _STORE_EXTRAS)
-        region = _text(spec, "region_name")
+        spec.require("aws", extras=_STORE_EXTRAS)
+        region = spec.text("region_name")
         if not region:
             raise bad_connection(spec.conn_id, "has no region_name in its extra; set it, e.g. us-east-1")
         if bool(spec.login) != bool(spec.password):
             raise bad_connection(spec.conn_id, "needs both login (access key) and password (secret key), or neither")
-        endpoint = _text(spec, "endpoint_url")
+        endpoint = spec.text("endpoint_url")
         if endpoint is not None:
-            _check_endpoint(spec, endpoint)
+            http_address(spec.conn_id, endpoint, what="an endpoint_url")
         return cls(
             region=region,
             endpoint_url=endpoint,
             access_key=spec.login,
             secret_key=spec.password,
-            ca_bundle=_text(spec, "verify"),
+            ca_bundle=spec.text("verify"),
         )
 
 
@@ -126,46 +123,3 @@ def resolve_connection(conn_id: str, *, environ: Mapping[str, str], settings: Pa
     raise ConnectionDefinitionError(
         f"there is no connection {conn_id}; set {variable} (URI or JSON) or add it to {settings.name}"
     )
-
-
-def _check_type(spec: ConnectionSpec, wanted: str) -> None:
-    if spec.conn_type != wanted:
-        raise bad_connection(spec.conn_id, f"has type {spec.conn_type!r}; allowed: {wanted}")
-
-
-def _check_extras(spec: ConnectionSpec, allowed: tuple[str, ...]) -> None:
-    if unknown := sorted(set(spec.extra) - set(allowed)):
-        raise bad_connection(spec.conn_id, f"has the extra {', '.join(unknown)}; allowed: {', '.join(allowed)}")
-
-
-def _text(spec: ConnectionSpec, name: str) -> str | None:
-    value = spec.extra.get(name)
-    if value in (None, ""):
-        return None
-    if not isinstance(value, str):
-        raise bad_connection(spec.conn_id, f"has an extra {name} that is not text; give text or leave it out")
-    return value
-
-
-def _check_endpoint(spec: ConnectionSpec, endpoint: str) -> None:
-    try:
-        parts = urlsplit(endpoint)
-        host = parts.hostname or ""
-    except ValueError:
-        raise bad_connection(spec.conn_id, "has an endpoint_url that is no URL") from None
-    if parts.username or parts.password:
-        raise bad_connection(spec.conn_id, "has an endpoint_url with a password in it; use login and password")
-    if not host or parts.scheme not in ("http", "https"):
-        raise bad_connection(spec.conn_id, "has an endpoint_url that is no https:// URL")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise bad_connection(spec.conn_id, "has an endpoint_url without TLS; use https://")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine itself, where nothing needs TLS."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import ssl
 import urllib.error
@@ -11,13 +10,13 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from include.backup.connection_spec import ConnectionSpec, Secret, bad_connection
 from include.backup.errors import AirflowApiError
+from include.backup.http_address import http_address
 
 TIMEOUT_SECONDS = 30
-_EXTRAS = ("verify",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,24 +31,16 @@ class AirflowRest:
     @classmethod
     def from_spec(cls, spec: ConnectionSpec) -> Self:
         """Read the allow-listed parts of a connection; raises ConnectionDefinitionError."""
-        if spec.conn_type != "http":
-            raise bad_connection(spec.conn_id, f"has type {spec.conn_type!r}; allowed: http")
-        if unknown := sorted(set(spec.extra) - set(_EXTRAS)):
-            raise bad_connection(spec.conn_id, f"has the extra {', '.join(unknown)}; allowed: {', '.join(_EXTRAS)}")
+        spec.require("http", extras=("verify",))
         if not spec.host or not spec.login or not spec.password:
             raise bad_connection(spec.conn_id, "needs host (Airflow's URL), login and password of its service user")
         host = spec.host if "://" in spec.host else f"{spec.schema or 'https'}://{spec.host}"
-        parts = urlsplit(f"{host}:{spec.port}" if spec.port else host)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise bad_connection(spec.conn_id, "has a host that is no http(s)://host[:port] without user")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
-            raise bad_connection(spec.conn_id, "would send its password without TLS; use https://")
-        verify = spec.extra.get("verify")
+        parts = http_address(spec.conn_id, f"{host}:{spec.port}" if spec.port else host, what="a host")
         return cls(
             url=parts.geturl().rstrip("/"),
             user=spec.login,
             password=spec.password,
-            ca_bundle=str(verify) if verify else None,
+            ca_bundle=spec.text("verify"),
         )
 
     def read(self, path: str) -> dict[str, Any]:
@@ -103,15 +94,6 @@ class AirflowRest:
         if not isinstance(decoded, dict):
             raise AirflowApiError(f"{self.url} is no API server of Airflow; correct the connection")
         return decoded
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _quoted(text: str) -> str:

@@ -188,7 +188,9 @@ def test_a_no_skips_nothing_so_that_the_check_fails_the_run() -> None:
         ({"host": None}, "needs host"),
         ({"password": None}, "needs host"),
         ({"extra": {"headers": "x"}}, "has the extra headers"),
-        ({"host": "https://user@airflow.example"}, "without user"),
+        ({"host": "https://user@airflow.example"}, "a user or a password in it"),
+        ({"host": "https://[airflow.example"}, "is no URL"),
+        ({"extra": {"verify": False}}, "verify that is not text"),
     ],
 )
 def test_a_connection_that_is_not_fit_is_refused(fields: dict[str, Any], words: str) -> None:

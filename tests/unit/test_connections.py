@@ -126,7 +126,8 @@ def test_a_store_without_keys_uses_the_machines_role() -> None:
         ({"extra": {"region_name": "r", "verify": False}}, "not text"),
         ({"extra": {"region_name": "r", "endpoint_url": "http://s3.example"}}, "without TLS"),
         ({"extra": {"region_name": "r", "endpoint_url": "s3.example"}}, "no https"),
-        ({"extra": {"region_name": "r", "endpoint_url": "https://u:p@s3.example"}}, "password in it"),
+        ({"extra": {"region_name": "r", "endpoint_url": "https://u:p@s3.example"}}, "a password in it"),
+        ({"extra": {"region_name": "r", "endpoint_url": "https://s3.example:port"}}, "no URL"),
         ({"extra": {"region_name": "r", "endpoint_url": "https://[s3"}}, "no URL"),
     ],
 )

@@ -315,9 +315,11 @@ def test_a_connection_needs_a_token_and_tls() -> None:
         ({"password": None}, "personal access token"),
         ({"conn_type": "aws"}, "allowed: http"),
         ({"host": "http://api.supabase.com"}, "without TLS"),
-        ({"host": "https://me:t@api.supabase.com"}, "belongs into the password"),
-        ({"host": "https://api.supabase.com/v1"}, "no https:// address"),
+        ({"host": "https://me:t@api.supabase.com"}, "a user or a password in it"),
+        ({"host": "https://api.supabase.com/v1"}, "more than an address"),
+        ({"host": "ftp://api.supabase.com"}, "no https:// URL"),
         ({"extra": {"timeout": "9"}}, "extra timeout"),
+        ({"extra": {"verify": True}}, "verify that is not text"),
     ):
         with pytest.raises(ConnectionDefinitionError, match=words):
             read(**fields)

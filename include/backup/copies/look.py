@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog
-from include.backup.connections import StoreConnection, is_loopback
+from include.backup.connections import StoreConnection
 from include.backup.copies.report import CopiesReport, StoreFacts, make_report
 from include.backup.errors import ArchiveError, ConnectionDefinitionError, StoreError, SupabaseError
+from include.backup.http_address import is_loopback
 from include.backup.inventory import FULL, Standing, standing_of
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import SourcePolicy

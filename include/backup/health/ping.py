@@ -13,10 +13,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from include.backup.connection_spec import ConnectionSpec, Secret, bad_connection
-from include.backup.connections import is_loopback
+from include.backup.http_address import http_address, is_loopback
 from include.backup.policy.health import PingPolicy
 
-_EXTRAS = ("verify",)
 _BACKOFF_SECONDS = 1.0
 # What another attempt may mend.
 _PASSING = (408, 429, 500, 502, 503, 504)
@@ -39,23 +38,11 @@ class PingTarget:
     @classmethod
     def from_spec(cls, spec: ConnectionSpec) -> Self:
         """Read the allow-listed parts of a connection; raises ConnectionDefinitionError, which never shows the URL."""
-        if spec.conn_type != "http":
-            raise bad_connection(spec.conn_id, f"has type {spec.conn_type!r}; allowed: http")
-        if unknown := sorted(set(spec.extra) - set(_EXTRAS)):
-            raise bad_connection(spec.conn_id, f"has the extra {', '.join(unknown)}; allowed: {', '.join(_EXTRAS)}")
+        spec.require("http", extras=("verify",))
         if not spec.password or spec.host or spec.login:
             raise bad_connection(spec.conn_id, "needs the whole URL as its password, and neither host nor login")
-        try:
-            parts = urlsplit(str(spec.password))
-            host = parts.hostname or ""
-        except ValueError:
-            raise bad_connection(spec.conn_id, "has a password that is no URL") from None
-        if parts.scheme not in ("http", "https") or not host or not str(spec.password).isprintable():
-            raise bad_connection(spec.conn_id, "has a password that is no https:// URL")
-        if parts.scheme == "http" and not is_loopback(host):
-            raise bad_connection(spec.conn_id, "has a URL without TLS; use https://")
-        verify = spec.extra.get("verify")
-        return cls(url=spec.password, ca_bundle=str(verify) if verify else None)
+        http_address(spec.conn_id, str(spec.password), what="a password")
+        return cls(url=spec.password, ca_bundle=spec.text("verify"))
 
 
 def ping(target: PingTarget, policy: PingPolicy, *, sleep: Callable[[float], None] = time.sleep) -> str | None:

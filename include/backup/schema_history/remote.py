@@ -6,7 +6,6 @@ configuration.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import shlex
@@ -20,6 +19,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from include.backup.connection_spec import ConnectionSpec, Secret, bad_connection
+from include.backup.http_address import is_loopback
 
 _EXTRAS = ("private_key", "known_hosts", "ca")
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^\s:][^\s]*)")
@@ -75,16 +75,13 @@ class GitRemote:
     @classmethod
     def from_spec(cls, spec: ConnectionSpec) -> Self:
         """Read the allow-listed parts of a connection of the type git; raises ConnectionDefinitionError."""
-        if spec.conn_type != "git":
-            raise bad_connection(spec.conn_id, f"has type {spec.conn_type!r}; allowed: git")
-        if unknown := sorted(set(spec.extra) - set(_EXTRAS)):
-            raise bad_connection(spec.conn_id, f"has the extra {', '.join(unknown)}; allowed: {', '.join(_EXTRAS)}")
+        spec.require("git", extras=_EXTRAS)
         if not spec.host:
             raise bad_connection(
                 spec.conn_id, "has no host; set it to the remote's URL, e.g. git@github.com:owner/repository.git"
             )
         transport = _transport(spec.conn_id, spec.host)
-        extra = {name: _text(spec, name) for name in _EXTRAS}
+        extra = {name: spec.text(name) for name in _EXTRAS}
         _check_secrets(spec, transport, extra)
         key = extra["private_key"]
         return cls(
@@ -177,7 +174,7 @@ def _transport(conn_id: str, url: str) -> Transport:
     well_formed = host is not None and _HOST.fullmatch(_bracketed(host)) and _PATH.fullmatch(parts.path) and port != 0
     if well_formed and parts.scheme == "ssh" and _USER.fullmatch(parts.username or "git"):
         return Transport.SSH
-    if well_formed and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host or ""))):
+    if well_formed and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host or ""))):
         return Transport.HTTPS
     raise bad_connection(
         conn_id,
@@ -188,13 +185,6 @@ def _transport(conn_id: str, url: str) -> Transport:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_secrets(spec: ConnectionSpec, transport: Transport, extra: Mapping[str, str | None]) -> None:
@@ -213,12 +203,3 @@ def _check_secrets(spec: ConnectionSpec, transport: Transport, extra: Mapping[st
             )
     elif extra["private_key"]:
         raise bad_connection(spec.conn_id, f"has a private_key, and a URL that is not for ssh ({transport.value})")
-
-
-def _text(spec: ConnectionSpec, name: str) -> str | None:
-    value = spec.extra.get(name)
-    if value in (None, ""):
-        return None
-    if not isinstance(value, str):
-        raise bad_connection(spec.conn_id, f"has an extra {name} that is not text; give text or leave it out")
-    return value
