@@ -16,6 +16,7 @@ import trustme
 
 from tests.faults.http_fault import Answer, Request
 from tests.faults.s3_proxy import S3Proxy
+from tests.support.programs import need_programs
 
 SCRIPT = Path(__file__).resolve().parents[2] / "include/ci/pre_deployment_backup.sh"
 SECONDS = 60
@@ -110,6 +111,7 @@ def start(*options: str, **variables: object) -> subprocess.Popen[str]:
 
 
 def start_command(command: Sequence[str], variables: Mapping[str, object]) -> subprocess.Popen[str]:
+    need_programs("curl", "jq")
     return subprocess.Popen(
         command,
         cwd=SCRIPT.parents[2],
