@@ -19,6 +19,7 @@ from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.policy import Policy, load_policy
 from include.backup.process import Runner
 from include.backup.restore.context import RestoreContext
+from include.backup.restore.kept import kept_databases
 from include.backup.restore.order import RestoreOrder, keep_order
 from include.backup.restore.prepare import Wish, prepare
 from include.backup.restore.words import Where
@@ -193,3 +194,8 @@ def make_lab(
         store=store,
         folder=folder,
     )
+
+
+def kept_names(ctx: RestoreContext, source: str) -> set[str]:
+    """Return the databases that the store says are kept beside a source."""
+    return {kept.database for _, kept in kept_databases(ctx.store, source)}
