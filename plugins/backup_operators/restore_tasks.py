@@ -90,8 +90,8 @@ class PreviewRestoreOperator(RestoreBaseOperator):
     """
 
     def work(self, context: Context) -> dict[str, Any]:
-        from include.backup.restore.order import keep_order
         from include.backup.restore.prepare import prepare
+        from include.backup.restore.sealed import keep_order
         from include.backup.restore.survey import change_lines
 
         ctx = self.restore_context(context)

@@ -23,9 +23,9 @@ from include.backup.connections import DatabaseConnection
 from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.process import Runner
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.order import keep_order
 from include.backup.restore.prepare import Wish, prepare
 from include.backup.restore.progress import LogProgress
+from include.backup.restore.sealed import keep_order
 from include.backup.restore.words import Where
 from include.backup.restore.work import back_up_target, check_afterwards, compare, keep_old, load, swap_in
 from include.backup.steps.context import utc_now

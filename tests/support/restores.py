@@ -20,8 +20,9 @@ from include.backup.policy import Policy, load_policy
 from include.backup.process import Runner
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.kept import kept_databases
-from include.backup.restore.order import RestoreOrder, keep_order
+from include.backup.restore.order import RestoreOrder
 from include.backup.restore.prepare import Wish, prepare
+from include.backup.restore.sealed import keep_order
 from include.backup.restore.words import Where
 from include.backup.restore.work import compare, load
 from include.backup.steps import compress, dump, preflight, restore_test, upload, verify

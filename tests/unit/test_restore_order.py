@@ -18,9 +18,8 @@ from include.backup.restore.order import (
     Strategy,
     TargetBefore,
     name_beside,
-    order_key,
-    read_order,
 )
+from include.backup.restore.sealed import order_key, read_order
 from include.backup.restore.survey import RowCount, TableChange, change_lines, table_changes
 from include.backup.restore.words import Choosing
 from tests.support.builders import make_manifest, make_proof
@@ -73,7 +72,7 @@ def test_an_order_reads_back_as_it_was_written() -> None:
     assert from_json(RestoreOrder, written.to_json(), format_version=FORMAT_VERSION, name="order") == written
     question = written.question()
     store = MemoryStore({order_key(RESTORE_ID, question.seal): written.to_json()})
-    assert read_order(store, RESTORE_ID, question.seal) == written
+    assert read_order(store, RestoreOrder, RESTORE_ID, question.seal) == written
     for words in ("al", "PRODUCTION", "bad deploy", "public.orders", question.seal, "warning      careful"):
         assert words in question.text
 
@@ -82,14 +81,14 @@ def test_an_order_that_was_changed_after_it_was_shown_is_refused() -> None:
     seal = order().question().seal
     store = MemoryStore({order_key(RESTORE_ID, seal): order(database="other").to_json()})
     with pytest.raises(RestoreRefusedError, match="is not what was shown"):
-        read_order(store, RESTORE_ID, seal)
+        read_order(store, RestoreOrder, RESTORE_ID, seal)
 
 
 @pytest.mark.parametrize("seal", ["", "x", "../" * 20, "0" * 63, "0" * 65, "A" * 64])
 def test_a_seal_that_is_none_leads_nowhere(seal: str) -> None:
     store = MemoryStore({})
     with pytest.raises(ParameterError, match="is no seal"):
-        read_order(store, RESTORE_ID, seal)
+        read_order(store, RestoreOrder, RESTORE_ID, seal)
 
 
 def test_every_change_of_an_order_changes_its_seal() -> None:

@@ -7,17 +7,16 @@ import time
 from include.backup.archive.tar import FileMember
 from include.backup.base.stream import base_layout
 from include.backup.base.take import StagedBase, read_staged
-from include.backup.manifest import Fits, Manifest, Member, read_manifest
+from include.backup.manifest import Fits, Manifest, Member
 from include.backup.multipart import Uploaded, UploadPlan
 from include.backup.steps.context import StepContext
 from include.backup.steps.upload import (
-    UPLOAD_FILE,
     UploadReport,
     already_stored,
     archive_object,
-    record_stored,
     run_facts,
     store_archive,
+    store_manifest,
     upload_plan,
 )
 
@@ -37,19 +36,7 @@ def run(ctx: StepContext) -> UploadReport:
         plan = upload_plan(ctx, layout, part_size=staged.part_size)
         uploaded = store_archive(ctx, plan, sent=staged.sent)
         seconds = round(time.monotonic() - started, 3)
-        content = ctx.staging.read(UPLOAD_FILE) or _manifest(ctx, staged, plan, uploaded, seconds).to_json()
-        ctx.staging.write(UPLOAD_FILE, content)
-        ctx.store.put_if_absent(ctx.manifest_key, content, encryption=ctx.encryption, tags=plan.tags)
-    record_stored(ctx, read_manifest(content, name=ctx.backup_id), content)
-    return UploadReport(
-        backup_id=ctx.backup_id,
-        key=ctx.store.url(plan.key),
-        size=layout.size,
-        parts=uploaded.parts,
-        resumed_parts=uploaded.resumed_parts,
-        already_stored=False,
-        seconds=seconds,
-    )
+        return store_manifest(ctx, plan, uploaded, _manifest(ctx, staged, plan, uploaded, seconds), seconds)
 
 
 def _manifest(ctx: StepContext, staged: StagedBase, plan: UploadPlan, uploaded: Uploaded, seconds: float) -> Manifest:

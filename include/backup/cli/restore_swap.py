@@ -14,8 +14,9 @@ from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.in_place import restore_in_place
-from include.backup.restore.order import RestoreOrder, Strategy, keep_order
+from include.backup.restore.order import RestoreOrder, Strategy
 from include.backup.restore.prepare import Wish, prepare
+from include.backup.restore.sealed import keep_order
 from include.backup.restore.survey import change_lines
 from include.backup.restore.undo import Undo, find_undo, undo
 from include.backup.restore.words import Where

@@ -16,8 +16,9 @@ from include.backup.evidence import Ledger, open_ledger
 from include.backup.policy import Policy, SourcePolicy
 from include.backup.process import Runner
 from include.backup.restore.destination import Connections, Destination, allowed_destination
-from include.backup.restore.order import RestoreOrder, make_restore_id, read_order
+from include.backup.restore.order import RestoreOrder, make_restore_id
 from include.backup.restore.restore import default_jobs
+from include.backup.restore.sealed import read_order
 from include.backup.restore.target import Target
 from include.backup.steps.context import SAFETY_PREFIX, RunIdentity, encryption_of, open_catalog, open_store, utc_now
 from include.backup.store import Encryption, ObjectStore
@@ -66,7 +67,7 @@ class RestoreContext:
 
     def order(self, seal: str) -> RestoreOrder:
         """Return this run's own order; another run's cannot be carried out here."""
-        order = read_order(self.store, self.restore_id, seal)
+        order = read_order(self.store, RestoreOrder, self.restore_id, seal)
         if order.source != self.source.name:
             raise RestoreRefusedError(f"order {seal} is of {order.source}, not of {self.source.name}")
         return order

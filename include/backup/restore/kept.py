@@ -16,7 +16,8 @@ from include.backup.postgres.session import connect
 from include.backup.records import from_json, to_json
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import allowed_destination
-from include.backup.restore.order import PREFIX, record_key
+from include.backup.restore.order import record_key
+from include.backup.restore.sealed import PREFIX
 from include.backup.restore.survey import DatabaseFacts, database_facts, obstacles
 from include.backup.restore.target_lock import target_lock
 from include.backup.store import Encryption, ObjectStore

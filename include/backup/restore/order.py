@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from include.backup.approval import Question, seal_of
-from include.backup.errors import ParameterError, RestoreRefusedError
-from include.backup.records import from_json, to_json
+from include.backup.approval import Question
+from include.backup.records import to_json
+from include.backup.restore.sealed import FORMAT_VERSION, PREFIX
 from include.backup.restore.survey import TableChange
 from include.backup.restore.target import LONGEST_NAME_BYTES
-from include.backup.store import Encryption, ObjectStore
 
-FORMAT_VERSION = 1
-PREFIX = "restores"
 _TIME = "%Y%m%dT%H%M%SZ"
 SHOWN_CHANGES = 15
 
@@ -166,33 +163,6 @@ def name_beside(database: str, word: str, restore_id: str) -> str:
     return database.encode()[:room].decode(errors="ignore") + end
 
 
-def order_key(restore_id: str, seal: str) -> str:
-    """Return where an order lies in the store."""
-    return f"{PREFIX}/{restore_id}/order-{seal[:16]}.json"
-
-
 def record_key(restore_id: str, name: str) -> str:
     """Return where what became of a restore lies in the store."""
     return f"{PREFIX}/{restore_id}/{name}.json"
-
-
-def keep_order(store: ObjectStore, order: RestoreOrder, *, encryption: Encryption) -> str:
-    """Write an order down; return its seal, by which the steps find it again."""
-    content = order.to_json()
-    seal = seal_of(content)
-    store.put_if_absent(order_key(order.restore_id, seal), content, encryption=encryption)
-    return seal
-
-
-def read_order(store: ObjectStore, restore_id: str, seal: str) -> RestoreOrder:
-    """Return an order; raises RestoreRefusedError when what lies there is not what the seal is of."""
-    if len(seal) != 64 or any(letter not in "0123456789abcdef" for letter in seal):
-        raise ParameterError(f"{seal!r} is no seal of an order; trigger a new run")
-    key = order_key(restore_id, seal)
-    content = store.get(key)
-    if seal_of(content) != seal:
-        raise RestoreRefusedError(f"{store.url(key)} is not what was shown and agreed to; trigger a new run")
-    order = from_json(RestoreOrder, content, format_version=FORMAT_VERSION, name=key)
-    if order.restore_id != restore_id:
-        raise RestoreRefusedError(f"{store.url(key)} is the order of another restore; trigger a new run")
-    return order

@@ -84,15 +84,21 @@ def run(ctx: StepContext) -> UploadReport:
         plan = upload_plan(ctx, layout, part_size=part_size)
         uploaded = store_archive(ctx, plan)
         seconds = round(time.monotonic() - started, 3)
-        manifest = _manifest(ctx, pack, facts, plan, uploaded, seconds)
-        content = ctx.staging.read(UPLOAD_FILE) or manifest.to_json()
-        ctx.staging.write(UPLOAD_FILE, content)
-        ctx.store.put_if_absent(ctx.manifest_key, content, encryption=ctx.encryption, tags=plan.tags)
+        return store_manifest(ctx, plan, uploaded, _manifest(ctx, pack, facts, plan, uploaded, seconds), seconds)
+
+
+def store_manifest(
+    ctx: StepContext, plan: UploadPlan, uploaded: Uploaded, manifest: Manifest, seconds: float
+) -> UploadReport:
+    """Make a backup of an archive that is stored; an earlier try's manifest goes before this one's."""
+    content = ctx.staging.read(UPLOAD_FILE) or manifest.to_json()
+    ctx.staging.write(UPLOAD_FILE, content)
+    ctx.store.put_if_absent(ctx.manifest_key, content, encryption=ctx.encryption, tags=plan.tags)
     record_stored(ctx, read_manifest(content, name=ctx.backup_id), content)
     return UploadReport(
         backup_id=ctx.backup_id,
         key=ctx.store.url(plan.key),
-        size=layout.size,
+        size=plan.layout.size,
         parts=uploaded.parts,
         resumed_parts=uploaded.resumed_parts,
         already_stored=False,

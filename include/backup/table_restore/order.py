@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from include.backup.approval import Question, seal_of
-from include.backup.errors import RestoreRefusedError
-from include.backup.records import from_json, to_json
-from include.backup.restore.order import order_key
-from include.backup.store import Encryption, ObjectStore
+from include.backup.approval import Question
+from include.backup.records import to_json
+from include.backup.restore.sealed import FORMAT_VERSION
 from include.backup.table_restore.preview import TablesPreview
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,23 +57,3 @@ class TablesOrder:
         )
         subject = f"Restore {names} ({mode}) from {self.preview.backup_id}?"
         return Question(subject=subject, body="\n".join(body), content=self.to_json())
-
-
-def keep_tables_order(store: ObjectStore, order: TablesOrder, *, encryption: Encryption) -> str:
-    """Write an order down; return its seal, by which the steps find it again."""
-    content = order.to_json()
-    seal = seal_of(content)
-    store.put_if_absent(order_key(order.restore_id, seal), content, encryption=encryption)
-    return seal
-
-
-def read_tables_order(store: ObjectStore, restore_id: str, seal: str) -> TablesOrder:
-    """Return an order; raises RestoreRefusedError when what lies there is not what the seal is of."""
-    key = order_key(restore_id, seal)
-    content = store.get(key)
-    if seal_of(content) != seal:
-        raise RestoreRefusedError(f"{store.url(key)} is not what was shown and agreed to; trigger a new run")
-    order = from_json(TablesOrder, content, format_version=FORMAT_VERSION, name=key)
-    if order.restore_id != restore_id:
-        raise RestoreRefusedError(f"{store.url(key)} is the order of another restore; trigger a new run")
-    return order

@@ -15,14 +15,14 @@ from include.backup.postgres.session import connect
 from include.backup.proof.checks import run_checks
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, allowed_destination, find_destination
-from include.backup.restore.order import PREFIX
 from include.backup.restore.progress import Progress
 from include.backup.restore.safety import take_safety_backup
+from include.backup.restore.sealed import PREFIX, keep_order, read_order
 from include.backup.restore.target import Target, shown
 from include.backup.restore.words import Where
 from include.backup.table_restore.changes import listed, logged
 from include.backup.table_restore.names import parse_table_name
-from include.backup.table_restore.order import TablesOrder, keep_tables_order, read_tables_order
+from include.backup.table_restore.order import TablesOrder
 from include.backup.table_restore.plan import TablesPlan, TablesRequest, plan_tables
 from include.backup.table_restore.preview import Mode
 from include.backup.table_restore.work import TablesReport, TablesRestore
@@ -87,7 +87,7 @@ def preview_tables(ctx: RestoreContext, wish: TablesWish, *, progress: Progress)
             ctx.log.info("the rows that differ are listed in %s", ctx.store.url(key))
     if not wish.dry_run and (refusals := list(preview.refusals())):
         raise RestoreRefusedError(f"nothing was changed: {'; '.join(refusals)}")
-    return order, keep_tables_order(ctx.store, order, encryption=ctx.encryption)
+    return order, keep_order(ctx.store, order, encryption=ctx.encryption)
 
 
 def changes_key(ctx: RestoreContext, order: TablesOrder) -> str:
@@ -97,7 +97,7 @@ def changes_key(ctx: RestoreContext, order: TablesOrder) -> str:
 
 def tables_order(ctx: RestoreContext, seal: str) -> TablesOrder:
     """Return this run's own order; another run's cannot be carried out here."""
-    order = read_tables_order(ctx.store, ctx.restore_id, seal)
+    order = read_order(ctx.store, TablesOrder, ctx.restore_id, seal)
     if order.source != ctx.source.name:
         raise RestoreRefusedError(f"order {seal} is of {order.source}, not of {ctx.source.name}")
     return order
