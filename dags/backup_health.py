@@ -12,10 +12,11 @@ the log of `report_fleet` has all sources in one table: protected as the policy 
 **Needs** The policy (`BACKUP_POLICY`), the connections of each source (database, store, Slack, Supabase), and the
 policy's `health.airflow_connection`, a user of Airflow that may read.
 
-**Changes** Writes the open alerts and a heartbeat to `health/<source>/`, and each alert's begin and end to the
-evidence. On another machine `python -m include.backup watch SOURCE --slack` by cron alarms when the heartbeat is old:
-nothing inside Airflow can tell that Airflow is dead. With `health.ping` in the policy each good look also sends a
-request to a service outside, which alarms when none comes.
+**Changes** Writes the open alerts and a heartbeat to `health/<source>/`; to the evidence each alert's begin and end,
+and what has changed in the policy since it was last on record. On another machine
+`python -m include.backup watch SOURCE --slack` by cron alarms when the heartbeat is old: nothing inside Airflow can
+tell that Airflow is dead. With `health.ping` in the policy each good look also sends a request to a service outside,
+which alarms when none comes.
 
 **Run again** Clear a source's task, or trigger a new run: it looks anew. A task fails when it could not look, or when
 nobody could be told.

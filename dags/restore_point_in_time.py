@@ -70,7 +70,9 @@ def restore_point_in_time(source: SourcePolicy) -> DAG:
             tell=("preview_recovery", "recover"),
             **(messaging(source) if source.restore is None else restore_messaging(source, source.restore)),
         )
-        asked = () if source.restore is None else approval_tasks(source.restore, ask=ask_for_recovery(source.name))
+        asked = (
+            () if source.restore is None else approval_tasks(source, source.restore, ask=ask_for_recovery(source.name))
+        )
         chain(preview, *asked, recover, notify.as_teardown())
     return dag
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from include.backup.errors import ApprovalError
+from include.backup.evidence import EventKind, Ledger
 
 APPROVE = "Approve"
 
@@ -86,6 +87,26 @@ def check_approval(
     if two_people and requested_by is not None and _same(name, requested_by):
         raise ApprovalError(f"{name} has asked for it and cannot approve it too; let another person answer a new run")
     return Approval(requested_by=requested_by or "unknown", approved_by=name, approved_at=approved_at, seal=seal)
+
+
+def record_approval(ledger: Ledger, question: Question, *, run: str, approval: Approval) -> None:
+    """Leave in the evidence who said yes to what, once for each run; ``run`` is as the evidence names an actor."""
+    _record(ledger, question, run, f"{run} by {approval.approved_by}", {"action": "given", **approval.to_dict()})
+
+
+def record_refusal(ledger: Ledger, question: Question, *, run: str, why: str) -> None:
+    """Leave in the evidence that there was no yes that counts, and why."""
+    _record(ledger, question, run, run, {"action": "refused", "seal": question.seal, "why": why})
+
+
+def _record(ledger: Ledger, question: Question, run: str, actor: str, facts: Mapping[str, Any]) -> None:
+    ledger.append(
+        EventKind.APPROVAL,
+        subject=run,
+        actor=actor,
+        facts={**facts, "question": question.subject},
+        once=f"approval:{run}:{question.seal}:{facts['action']}",
+    )
 
 
 def _same(one: str, other: str) -> bool:

@@ -6,6 +6,7 @@ Marking tasks, forging XComs and answering for oneself are all possible in Airfl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -19,7 +20,8 @@ from backup_operators.hook import BackupHook
 from backup_operators.lifeline import die_with_parent
 from backup_operators.step import keep_reason, step_log
 from include.backup.approval import Approval, Question, check_approval
-from include.backup.errors import BackupError, RetryWorthlessError
+from include.backup.errors import ApprovalError, BackupError, RetryWorthlessError
+from include.backup.policy import load_policy, policy_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -69,8 +71,9 @@ class AskOperator(ApprovalOperator):
 
 
 class CheckApprovalOperator(BaseOperator):
-    """Fail the run unless what was asked was answered with yes, by somebody who may.
+    """Fail the run unless what was asked was answered with yes, by somebody who may; either goes into the evidence.
 
+    :param source: source of the policy
     :param ask: makes the question as ``AskOperator`` did
     :param approval: the policy's block
     :param ask_task: the task that asked
@@ -80,8 +83,11 @@ class CheckApprovalOperator(BaseOperator):
 
     ui_color = "#fce8e6"
 
-    def __init__(self, *, ask: Ask, approval: ApprovalPolicy, ask_task: str = ASK_TASK, **kwargs: Any) -> None:
+    def __init__(
+        self, *, source: str, ask: Ask, approval: ApprovalPolicy, ask_task: str = ASK_TASK, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.source = source
         self.ask = ask
         self.approval = approval
         self.ask_task = ask_task
@@ -91,11 +97,28 @@ class CheckApprovalOperator(BaseOperator):
             question = self.ask(context)
             if question is None:
                 return {"needed": False}
-            found = require_approval(context, seal=question.seal, approval=self.approval, ask_task=self.ask_task)
+            found = self._answer(context, question)
             step_log().info("%s asked, %s approved %s", found.requested_by, found.approved_by, found.seal)
             return {"needed": True, **found.to_dict()}
 
         return guarded(context, check)
+
+    def _answer(self, context: Context, question: Question) -> Approval:
+        """Return the yes, or raise why there is none; both only after they are on record."""
+        from include.backup.approval import record_approval, record_refusal
+        from include.backup.evidence import open_ledger
+        from include.backup.steps.context import open_store
+
+        source = load_policy(policy_path(os.environ), only=self.source).source(self.source)
+        ledger = open_ledger(source, open_store(source, BackupHook().store(source.store.connection)))
+        run = f"{context['dag_run'].dag_id} {context['dag_run'].run_id}"
+        try:
+            found = require_approval(context, seal=question.seal, approval=self.approval, ask_task=self.ask_task)
+        except ApprovalError as error:
+            record_refusal(ledger, question, run=run, why=str(error))
+            raise
+        record_approval(ledger, question, run=run, approval=found)
+        return found
 
 
 def require_approval(

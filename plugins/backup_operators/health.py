@@ -52,6 +52,7 @@ class HealthOperator(FleetOperator):
 
     def work(self, context: Context, source: SourcePolicy) -> dict[str, Any]:
         from include.backup.evidence import open_ledger
+        from include.backup.evidence.policy_record import record_policy
         from include.backup.health.board import Board
         from include.backup.health.gather import GatherContext, gather
         from include.backup.health.look import look, message
@@ -80,12 +81,14 @@ class HealthOperator(FleetOperator):
             return self._tell_all(source, message(source.name, alerts, resolved, now=now, url=url))
 
         board = Board(store, source=source.name, encryption=encryption_of(source, store))
+        ledger, actor = open_ledger(source, store), run_identity(context).actor
+        record_policy(ledger, source, actor=actor)
         report = look(
             facts,
             source,
             board=board,
-            ledger=open_ledger(source, store),
-            run_id=run_identity(context).actor,
+            ledger=ledger,
+            run_id=actor,
             tell=tell,
             log=step_log(),
         )

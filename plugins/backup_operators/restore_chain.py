@@ -99,11 +99,11 @@ def asked(
             **name,
         ),
         preview(task_id=PREVIEW, execution_timeout=PREVIEW_TIMEOUT, **name),
-        *approval_tasks(restore, ask=ask),
+        *approval_tasks(source, restore, ask=ask),
     )
 
 
-def approval_tasks(restore: RestorePolicy, *, ask: Any) -> tuple[Any, ...]:
+def approval_tasks(source: SourcePolicy, restore: RestorePolicy, *, ask: Any) -> tuple[Any, ...]:
     """Make the question and the look at who answered it; both are skipped when ``ask`` has nothing to ask."""
     return (
         AskOperator(
@@ -115,6 +115,7 @@ def approval_tasks(restore: RestorePolicy, *, ask: Any) -> tuple[Any, ...]:
         ),
         CheckApprovalOperator(
             task_id="check_approval",
+            source=source.name,
             ask=ask,
             approval=restore.approval,
             execution_timeout=SHORT,

@@ -14,11 +14,16 @@ import pytest
 
 from include.backup.approval import Question
 from include.backup.connection_spec import ConnectionSpec, Secret
-from include.backup.errors import AirflowApiError, ApprovalError, ConnectionDefinitionError
+from include.backup.errors import AirflowApiError, ApprovalError, ConnectionDefinitionError, StoreUnreachableError
+from include.backup.evidence import Event, EventKind
+from include.backup.evidence.record import read_event, records_prefix
 from include.backup.policy import ApprovalPolicy
+from include.backup.store import Encryption
+from tests.support.memory_store import MemoryStore
 
 POLICY = ApprovalPolicy(connection="pulse_airflow_api", two_people=True, response_timeout=timedelta(hours=24))
 QUESTION = Question(subject="Restore?", body="rows", content=b"exactly this")
+SOURCE = "pulse_messages"
 PASSWORD = "d1enst-Passwort"
 RUN = SimpleNamespace(dag_id="shop.restore_database", run_id="manual__1+00:00")
 
@@ -29,6 +34,7 @@ class StandIn(BaseHTTPRequestHandler):
     answer: dict[str, Any] | None
     status = 200
     asked_by: str | None
+    store: MemoryStore
 
     def do_POST(self) -> None:
         sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -58,8 +64,8 @@ class StandIn(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
-    handler = type("Handler", (StandIn,), {"answer": yes(), "asked_by": "al"})
+def api(monkeypatch: pytest.MonkeyPatch, connections: None) -> Iterator[type[StandIn]]:
+    handler = type("Handler", (StandIn,), {"answer": yes(), "asked_by": "al", "store": MemoryStore({})})
     server = HTTPServer(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -71,6 +77,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[StandIn]]:
     }
     monkeypatch.setenv("AIRFLOW_CONN_PULSE_AIRFLOW_API", json.dumps(connection))
     monkeypatch.setattr("backup_operators.approval.die_with_parent", lambda: None)
+    monkeypatch.setattr("include.backup.steps.context.open_store", lambda *_: handler.store)
+    monkeypatch.setattr("include.backup.evidence.ledger.encryption_of", lambda *_: Encryption(algorithm=None))
     yield handler
     server.shutdown()
     server.server_close()
@@ -97,12 +105,27 @@ def context() -> Any:
 def check_operator() -> Any:
     from backup_operators.approval import CheckApprovalOperator
 
-    return CheckApprovalOperator(task_id="check_approval", ask=lambda _: QUESTION, approval=POLICY)
+    return CheckApprovalOperator(task_id="check_approval", source=SOURCE, ask=lambda _: QUESTION, approval=POLICY)
+
+
+def recorded(api: type[StandIn]) -> list[Event]:
+    """Return what the evidence has besides the policy."""
+    prefix = records_prefix(SOURCE)
+    keys = sorted(key for key in api.store.objects if key.startswith(prefix))
+    events = [read_event(api.store.objects[key], name=key) for key in keys]
+    assert [event.kind for event in events[:1]] == [EventKind.POLICY_CHANGE]
+    return events[1:]
 
 
 def test_the_yes_is_read_from_the_api_and_not_from_xcoms(api: type[StandIn]) -> None:
     found = check_operator().execute(context())
     assert (found["needed"], found["requested_by"], found["approved_by"]) == (True, "al", "bea")
+    check_operator().execute(context())
+    (event,) = recorded(api)
+    assert (event.kind, event.actor) == (EventKind.APPROVAL, "shop.restore_database manual__1+00:00 by bea")
+    assert event.facts["action"] == "given"
+    assert (event.facts["requested_by"], event.facts["approved_by"]) == ("al", "bea")
+    assert (event.facts["seal"], event.facts["question"]) == (QUESTION.seal, "Restore?")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +148,19 @@ def test_the_check_fails_for_good_and_tells_notify_why(
     with pytest.raises(AirflowFailException, match=words):
         check_operator().execute(found)
     assert words in found["ti"].pushed["failure"]["message"]
+    (event,) = recorded(api)
+    assert (event.kind, event.facts["action"], "approved_by" in event.facts) == (EventKind.APPROVAL, "refused", False)
+    assert words in event.facts["why"]
+
+
+def test_a_yes_that_cannot_be_put_on_record_is_none(api: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(MemoryStore):
+        def put_if_absent(self, *_: Any, **__: Any) -> bool:
+            raise StoreUnreachableError("the store does not answer")
+
+    api.store = Away({})
+    with pytest.raises(StoreUnreachableError):
+        check_operator().execute(context())
 
 
 def test_an_api_that_refuses_or_is_away_is_no_yes_and_may_be_asked_again(

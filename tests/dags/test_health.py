@@ -18,7 +18,7 @@ from backup_operators.audit import ReportFleetOperator
 from backup_operators.health import HealthOperator
 from include.backup.errors import AirflowApiError, HealthError
 from include.backup.evidence.ledger import Ledger
-from include.backup.evidence.record import read_event, record_key
+from include.backup.evidence.record import EventKind, read_event, record_key, records_prefix
 from include.backup.health.board import Board, read_heartbeat
 from include.backup.health.facts import AirflowFacts, HealthFacts
 from include.backup.health.ping import PingTarget
@@ -85,6 +85,21 @@ def test_what_is_wrong_reaches_slack_once_and_the_heartbeat_is_written(bucket: B
     beat = Board(bucket.store, source=SOURCE, encryption=PLAIN).heartbeat()
     assert beat is not None
     assert beat.alerts == len(first["open"])
+
+
+def test_a_change_of_the_policy_is_on_record_within_the_hour(bucket: Bucket, policy: Path, slack: SlackCapture) -> None:
+    look()
+    look()
+    policy.write_text(policy.read_text().replace("keep: 9 days #", "keep: 90 days #"))
+    look()
+    first, second = [
+        event
+        for key in sorted(key for key in bucket.s3.visible() if key.startswith(records_prefix(SOURCE)))
+        if (event := read_event(bucket.store.get(key), name=key)).kind is EventKind.POLICY_CHANGE
+    ]
+    assert first.facts["changes"] == []
+    assert second.facts["changes"] == [{"path": "tiers.hourly.keep", "old": "9 days", "new": "90 days"}]
+    assert second.actor == "backup_health r by ann"
 
 
 def test_an_alarm_that_nobody_gets_fails_the_task_and_is_kept(

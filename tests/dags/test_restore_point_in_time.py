@@ -79,7 +79,7 @@ def test_a_yes_lets_supabase_recover_and_leaves_evidence_of_who_said_it(
     assert hosted.project.restored_to == int(TARGET.timestamp())
     assert hosted.asked.count(ASKED) == 1
     found = check_ledger(store, SOURCE)
-    assert (found.intact, dict(found.kinds)) == (True, {"restore": 1})
+    assert (found.intact, dict(found.kinds)) == (True, {"policy_change": 1, "restore": 1})
 
 
 def test_without_a_yes_supabase_is_not_asked(

@@ -288,6 +288,9 @@ def test_the_evidence_names_who_asked_and_who_agreed_and_slack_is_told(
         if item.content is not None
     ]
     (event,) = [event for event in events if event.kind.value == "restore"]
+    # The policy that allows it, the yes, and only then what was done.
+    order = [one.kind.value for one in events if one.kind.value in ("policy_change", "approval", "restore")]
+    assert order == ["policy_change", "approval", "restore"]
     assert (event.facts["requested_by"], event.facts["approved_by"]) == ("admin", DEPLOYER)
     assert (event.facts["backup_id"], event.facts["reason"]) == (scenario.notes["backup_id"], "bad deploy")
     texts = [str(entry["message"]) for entry in airflow_stack.stack.slack.messages()]

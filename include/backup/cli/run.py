@@ -11,6 +11,8 @@ from include.backup.backup_id import parse_backup_id
 from include.backup.chain import CHAIN, Report, kept_run, new_run, run_chain
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
+from include.backup.evidence import open_ledger
+from include.backup.evidence.policy_record import record_policy
 from include.backup.steps.context import Release, RunIdentity, StepContext
 
 
@@ -38,6 +40,7 @@ def run(session: Session) -> int:
         if ctx.staging.dump.is_dir():
             session.output.message(f"the dump is kept; go on with: run {ctx.source.name} --resume {ctx.backup_id}")
         raise
+    record_policy(open_ledger(ctx.source, ctx.store), ctx.source, actor=ctx.run.actor)
     seconds = round(time.monotonic() - started, 3)
     document = {
         "source": ctx.source.name,

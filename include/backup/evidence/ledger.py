@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from include.backup.errors import EvidenceError, ObjectExistsError
+from include.backup.errors import EvidenceError, ObjectExistsError, ObjectMissingError
+from include.backup.evidence.policy_record import record_policy
 from include.backup.evidence.record import (
     EMPTY,
     Event,
@@ -30,6 +31,8 @@ from include.backup.steps.context import encryption_of, utc_now
 from include.backup.store import Encryption, ObjectLock, ObjectStore
 
 PAGE = 1000
+# What a policy has let somebody do: it is on record only after the policy is.
+UNDER_A_POLICY = frozenset({EventKind.APPROVAL, EventKind.DELETION, EventKind.HOLD, EventKind.RESTORE})
 # Each conflict means that another writer's record was stored, so this ends only when thousands write at once.
 MOST_CONFLICTS = 10_000
 
@@ -46,7 +49,7 @@ class Appended:
 
 
 class Ledger:
-    """Appends events to the chain of one source.
+    """Appends events to the chain of one source. ``in_force`` is its policy, recorded before what it allows is.
 
     A record is stored under the next number with If-None-Match, so of two writers one wins, and the other goes on
     after the winner's record: nothing is lost and nothing forks. Beside each record lies an empty receipt whose
@@ -61,12 +64,14 @@ class Ledger:
         encryption: Encryption,
         policy: EvidencePolicy,
         clock: Callable[[], datetime] = utc_now,
+        in_force: SourcePolicy | None = None,
     ) -> None:
         self.store = store
         self.source = source
         self._encryption = encryption
         self._policy = policy
         self._clock = clock
+        self._in_force = in_force
         self._known = 0
 
     def append(
@@ -83,6 +88,9 @@ class Ledger:
         With ``once``, a name that is the same for each retry of the same event, it is recorded exactly once.
         Facts are ids, numbers and reasons; they never hold a secret, since records can never be removed.
         """
+        if kind in UNDER_A_POLICY and self._in_force is not None:
+            record_policy(self, self._in_force, actor=actor)
+            self._in_force = None
         head = self.head()
         if once is not None and not self._mark(once, head):
             head = self._marked_head(once)
@@ -99,6 +107,24 @@ class Ledger:
                 return self._appended(event, there, new=False)
             head = Head(sequence=head.sequence + 1, sha256=digest(there))
         raise EvidenceError(f"{MOST_CONFLICTS} others wrote to the evidence of {self.source} first; retry the task")
+
+    def began(self, once: str) -> bool:
+        """Say whether somebody began to record the event of this name."""
+        return self.store.head(once_key(self.source, once)) is not None
+
+    def find(self, once: str) -> Event | None:
+        """Return the event of this name; None when nobody recorded it, or whoever began to has ended before."""
+        if not self.began(once):
+            return None
+        sequence = self._marked_head(once).sequence
+        try:
+            while True:
+                sequence += 1
+                event = read_event(self._get(sequence), name=record_key(self.source, sequence))
+                if event.once == once:
+                    return event
+        except ObjectMissingError:
+            return None
 
     def head(self) -> Head:
         """Return the newest record's number and hash, in few calls however long the chain is."""
@@ -209,4 +235,5 @@ def open_ledger(source: SourcePolicy, store: ObjectStore, *, clock: Callable[[],
         encryption=encryption_of(source, store),
         policy=source.evidence or EvidencePolicy(),
         clock=clock,
+        in_force=source,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -90,7 +91,9 @@ def _read(path: Path, content: bytes, only: str | None) -> Policy:
         if problems := listed.problems(name):
             rejected[name] = PolicyError(describe(document.name, problems))
         else:
-            sources[name] = _source(name, _staggered(listed.draft(name).data, name))
+            settings = _staggered(listed.draft(name).data, name)
+            source = _source(name, settings)
+            sources[name] = replace(source, settings=_concerning(source, settings, document, pools), written_in=path)
     return Policy(
         path=path,
         sources=MappingProxyType(sources),
@@ -98,6 +101,15 @@ def _read(path: Path, content: bytes, only: str | None) -> Policy:
         pools=pools,
         metadata=metadata_policy(document.data.get("metadata")),
     )
+
+
+def _concerning(
+    source: SourcePolicy, settings: Mapping[str, Any], document: Document, pools: Mapping[str, int]
+) -> Mapping[str, Any]:
+    """Return a source's settings with those parts of the file that it shares with others."""
+    used = {name: pools[name] for name in source.scheduling.pools() if name in pools}
+    shared = {key: document.data[key] for key in ("metadata",) if key in document.data}
+    return {**settings, **shared, "pools": used}
 
 
 class _Sources:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierError
 from include.backup.policy.attachments import AttachmentsPolicy
@@ -94,7 +95,11 @@ class TierPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePolicy:
-    """One database to protect. ``shares_staging``: the workers of a chain see the same staging folder."""
+    """One database to protect. ``shares_staging``: the workers of a chain see the same staging folder.
+
+    ``settings`` is what the policy's file says of it, the defaults filled in, with what else there concerns it; and
+    ``written_in`` is the file. Nothing is decided by them: they are for the evidence.
+    """
 
     name: str
     connection: str
@@ -127,6 +132,8 @@ class SourcePolicy:
     shares_staging: bool = True
     scheduling: SchedulingPolicy = field(default_factory=SchedulingPolicy)
     audit: AuditPolicy = field(default_factory=AuditPolicy)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    written_in: Path | None = field(default=None, repr=False, compare=False)
 
     def tier(self, name: str) -> TierPolicy:
         """Return a tier; raises UnknownTierError naming those that there are."""

@@ -75,6 +75,7 @@ _KNOWN = (
     re.compile(r"(?i)(?<=\bbearer )[A-Za-z0-9+/=._~-]{6,}|(?<=\bbasic )[A-Za-z0-9+/=]{8,}"),
     re.compile(r"SCRAM-SHA-256\$[^\s'\"]+|\bmd5[0-9a-f]{32}\b"),
 )
+_SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z0-9+/_=.~-]{16,}")
 _LITERAL = re.compile(rf"(?P<name>\"(?:[^\"]|\"\")*\")|{_TEXT}|--[^\n]*|/\*.*?\*/", re.DOTALL)
 # Bodies in other languages than SQL have their texts in double quotes.
@@ -85,6 +86,26 @@ SHORTEST_SECRET = 4
 LEAST_DIGITS = 3
 LEAST_LETTERS = 3
 LEAST_ENTROPY_BITS = 3.2
+
+
+def names_a_secret(name: str) -> bool:
+    """Say whether what has this name is a secret.
+
+    >>> names_a_secret("webhook_url"), names_a_secret("kms_key_id")
+    (True, False)
+    """
+    return _SECRET_NAME.search(name) is not None
+
+
+def without_known_secrets(text: str) -> str:
+    """Return a text that is no SQL without what looks like a secret in it.
+
+    >>> without_known_secrets("see postgres://ann:s3cret@db/x, password=hunter2")
+    'see postgres://***@db/x, password=***'
+    """
+    for known in _KNOWN:
+        text = known.sub(HIDDEN, text)
+    return _NAMED_IN_TEXT.sub(lambda named: f"{named['kept']}{HIDDEN}", text)
 
 
 class Redaction:
