@@ -28,11 +28,16 @@ from include.backup.policy import SourcePolicy
 from include.backup.postgres.commands import psql_file_command
 from include.backup.postgres.tools import find_tools
 from include.backup.process import Runner
+from include.backup.schema_history.changes import SchemaChanges
+from include.backup.schema_history.drift import drift_from_release
 from include.backup.schema_history.history import CommittedSchema, SchemaHistory
 from include.backup.schema_history.remote import GitRemote, Transport
 from include.backup.schema_history.repository import open_repository
+from include.backup.steps import upload
+from include.backup.steps.context import Release
 from include.local.ports import free_port_base
 from include.local.stack import Stack
+from tests.support.contexts import ContextMaker, run_chain
 from tests.support.git_servers import TOKEN, USER, SshServer, git, https_server, make_remote, ssh_server
 from tests.support.proof_source import SQL, Site
 
@@ -207,6 +212,20 @@ def test_the_sample_is_written_so_that_it_can_be_read_back(lab: Lab, stack: Stac
     lab.back_up(database=stack.database_connection())
     assert lab.back_up(database=stack.database_connection()).commit is None
     assert "CREATE TABLE public.messages (" in lab.text()
+
+
+def test_a_backup_with_everything_in_it_is_no_drift_from_the_schema_on_its_own(
+    lab: Lab, make_context: ContextMaker
+) -> None:
+    """The sample has large objects, which a backup holds and a schema does not."""
+    ctx = make_context(tier="pre_deployment", release=Release(name="2026.1", git_sha="0" * 40))
+    run_chain(ctx, until=upload)
+    history = lab.history(database=ctx.database)
+    done = history.back_up()
+    drift = drift_from_release(history, history.committed(done.head), store=ctx.store, catalog=ctx.catalog)
+    assert drift is not None
+    assert drift.backup_id == ctx.backup_id
+    assert (drift.changes, drift.diff) == (SchemaChanges(added=(), removed=(), changed=()), "")
 
 
 def test_a_hand_edited_file_is_written_again(lab: Lab) -> None:

@@ -73,6 +73,17 @@ def test_rows_are_no_part_of_it() -> None:
     assert snapshot(table(1, "a"), *entries) == snapshot(table(1, "a"))
 
 
+def test_large_objects_are_rows_with_their_grants_and_comments() -> None:
+    entries = [
+        make_entry(2, desc="BLOB METADATA", tag="730000..730004", definition="730000\n730004\n"),
+        make_entry(3, desc="BLOB", tag="730005", definition="SELECT pg_catalog.lo_create('730005');\n"),
+        make_entry(4, desc="COMMENT", tag="LARGE OBJECT 730000", definition="COMMENT ON LARGE OBJECT …;\n"),
+        make_entry(5, desc="ACL", tag="LARGE OBJECTS 730000..730004", definition="GRANT SELECT …;\n"),
+    ]
+    assert snapshot(table(1, "a"), *entries) == snapshot(table(1, "a"))
+    assert snapshot(table(1, "a"), make_entry(5, desc="ACL", tag="TABLE a")) != snapshot(table(1, "a"))
+
+
 def test_grants_in_another_order_are_the_same() -> None:
     one = make_entry(1, desc="ACL", tag="TABLE a", definition="GRANT SELECT ON a TO x;\nGRANT SELECT ON a TO y;\n")
     other = replace(one, definition="GRANT SELECT ON a TO y;\nGRANT SELECT ON a TO x;\n")

@@ -22,6 +22,9 @@ DATABASE_FILE = "database.sql"
 OBJECTS_FILE = "objects.json"
 # Settings of pg_dump's own session, the same in every dump.
 _PREAMBLE = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH"})
+# Large objects are rows: pg_dump leaves them, their grants and comments out of a schema, and puts them into a backup.
+_LARGE_OBJECTS = frozenset({"BLOB", "BLOB METADATA"})
+_LARGE_OBJECT_TAGS = ("LARGE OBJECT ", "LARGE OBJECTS ")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DROP = re.compile(r"DROP (?P<object>.+);\s*\Z", re.DOTALL)
 _OWNED = frozenset(
@@ -160,9 +163,16 @@ def _in_order(entries: Iterable[TocEntry]) -> Iterator[TocEntry]:
 
     Where pg_dump goes by the numbers that objects happen to have, within one kind, names decide instead.
     """
-    wanted = [entry for entry in entries if entry.desc not in DATA_ENTRIES | _PREAMBLE]
+    wanted = [
+        entry for entry in entries if entry.desc not in DATA_ENTRIES | _PREAMBLE and not _is_of_large_objects(entry)
+    ]
     for _, run in groupby(wanted, lambda entry: (entry.section, entry.desc)):
         yield from _by_name(list(run))
+
+
+def _is_of_large_objects(entry: TocEntry) -> bool:
+    belongs = entry.desc in {"ACL", "COMMENT", "SECURITY LABEL"} and entry.tag.startswith(_LARGE_OBJECT_TAGS)
+    return belongs or entry.desc in _LARGE_OBJECTS
 
 
 def _by_name(run: Sequence[TocEntry]) -> Iterator[TocEntry]:
