@@ -185,6 +185,11 @@ class Manifest:
         return tuple(member.table_data for member in self.members if member.table_data is not None)
 
     @property
+    def tables(self) -> int:
+        """How many tables have rows in it, as a proof counts them: partitions that load by their root are one."""
+        return len({item.copy_statement for item in self.table_data})
+
+    @property
     def left_out(self) -> str:
         """What the policy leaves out of this backup, in words; empty when it is whole."""
         buckets = () if self.attachments is None else self.attachments.other_buckets

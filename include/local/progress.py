@@ -30,6 +30,7 @@ class PlainProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started = time.monotonic()
+        self._run = ("", "")
         self._states: dict[str, str] = {}
 
     def say(self, line: str) -> None:
@@ -37,6 +38,8 @@ class PlainProgress:
         self._console.print(f"{passed:6.1f} s  {line}", highlight=False, markup=False, soft_wrap=True)
 
     def show(self, view: RunView) -> None:
+        if (view.dag_id, view.run_id) != self._run:
+            self._run, self._states = (view.dag_id, view.run_id), {}
         if view.state != self._states.get(""):
             self._states[""] = view.state
             self.say(f"run {view.run_id} is {view.state}")

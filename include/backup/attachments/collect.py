@@ -187,7 +187,8 @@ class Collector:
     def _say(self, wanted: int) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PROGRESS_SECONDS
-            self._log.info("%d of %d changed files read, %d bytes", len(self.collected.members), wanted, self._tar.size)
+            read = len(self.collected.members)
+            self._log.info("%d of %d new or changed files read, %d bytes", read, wanted, self._tar.size)
 
 
 def _unchanged(known: AttachedFile, listed: Listed) -> bool:

@@ -29,7 +29,7 @@ def run(session: Session) -> int:
         "backup_id": backup_id,
         "standing": standing.value,
         "url": session.store.url(manifest.archive.key),
-        "tables": len(manifest.table_data),
+        "tables": manifest.tables,
         "rows": manifest.rows,
         "archive_bytes": manifest.archive.size,
         "uncompressed_bytes": manifest.uncompressed_bytes,
@@ -71,7 +71,7 @@ def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: St
         f"{archive.storage_class}, encryption {archive.encryption}"
     )
     if manifest.base is None:
-        yield f"holds        {len(manifest.table_data)} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
+        yield f"holds        {manifest.tables} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
     else:
         yield from _base(manifest.base)
     if manifest.left_out:

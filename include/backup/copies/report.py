@@ -12,6 +12,7 @@ from include.backup.records import from_json, to_json
 from include.backup.supabase.daily import DailyCheck, DailyState
 
 FORMAT_VERSION = 1
+SUPABASE = "Supabase"
 COPIES_WANTED, KINDS_WANTED, OFF_SITE_WANTED = 3, 2, 1
 # The strategy's "maximum data loss" is a day; a run itself takes its time.
 FRESH = timedelta(hours=26)
@@ -27,7 +28,11 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One copy. It counts only when ``problem`` is None; ``proof`` says how it is known to be good."""
+    """One copy. It counts only when ``problem`` is None; ``proof`` says how it is known to be good.
+
+    ``kind`` is whose storage it is: a project and Supabase's backups of it are both Supabase's. Records of before have
+    none, and then each ``storage`` was a kind of its own.
+    """
 
     place: Place
     storage: str
@@ -35,6 +40,7 @@ class Copy:
     newest: datetime | None
     proof: str
     problem: str | None = None
+    kind: str = ""
 
     @property
     def counts(self) -> bool:
@@ -70,7 +76,7 @@ class CopiesReport:
 
     @property
     def kinds(self) -> int:
-        return len({copy.storage for copy in self.copies if copy.counts})
+        return len({copy.kind or copy.storage for copy in self.copies if copy.counts})
 
     @property
     def off_site(self) -> int:
@@ -125,7 +131,8 @@ def read_report(content: bytes, *, name: str) -> CopiesReport:
 
 def make_report(*, source: str, at: datetime, production: str, store: StoreFacts, supabase: DailyCheck) -> CopiesReport:
     """Return the report. Nothing counts that is old, unproven, or only said to be there by somebody else's silence."""
-    copies = [_production(production, store), *_supabase(supabase), _store(store, at)]
+    hosted = supabase.state is not DailyState.NOT_HOSTED
+    copies = [_production(production, store, hosted=hosted), *_supabase(supabase), _store(store, at)]
     return CopiesReport(source=source, at=at, copies=tuple(copies), supabase=supabase)
 
 
@@ -134,7 +141,8 @@ def shown_path(source: str, moment: datetime) -> str:
     return f"audit/{source}/copies/{moment:%Y%m%dT%H%M%SZ}.json"
 
 
-def _production(storage: str, store: StoreFacts) -> Copy:
+def _production(storage: str, store: StoreFacts, *, hosted: bool) -> Copy:
+    kind = SUPABASE if hosted else storage
     if store.newest is None:
         return Copy(
             place=Place.PRODUCTION,
@@ -143,6 +151,7 @@ def _production(storage: str, store: StoreFacts) -> Copy:
             newest=None,
             proof="",
             problem="no backup has read it yet",
+            kind=kind,
         )
     return Copy(
         place=Place.PRODUCTION,
@@ -150,6 +159,7 @@ def _production(storage: str, store: StoreFacts) -> Copy:
         off_site=False,
         newest=store.newest,
         proof=f"the original; last read whole by {store.newest_id}",
+        kind=kind,
     )
 
 
@@ -164,6 +174,7 @@ def _supabase(check: DailyCheck) -> Sequence[Copy]:
             newest=check.newest,
             proof=f"{check.text}; by Supabase's word alone, it cannot be restored elsewhere to be compared",
             problem=None if check.good else f"{check.state.value}: {check.text}",
+            kind=SUPABASE,
         ),
     )
 
@@ -176,6 +187,7 @@ def _store(store: StoreFacts, at: datetime) -> Copy:
         newest=store.proven or store.newest,
         proof=f"{store.where}: {store.proven_id}, {store.proof}",
         problem=_store_problem(store, at),
+        kind=store.storage,
     )
 
 

@@ -189,7 +189,7 @@ def _order(
         created_at=ctx.clock(),
         target=None if before is None else _target_before(before),
         backup_rows=manifest.rows,
-        backup_tables=len(manifest.table_data),
+        backup_tables=manifest.tables,
         archive_bytes=manifest.archive.size,
         uncompressed_bytes=manifest.uncompressed_bytes,
         estimated_seconds=guess.seconds,

@@ -100,7 +100,7 @@ def restore(
         backup_id=manifest.backup_id,
         target=request.target.describe(),
         database=request.target.database,
-        tables=len(manifest.table_data),
+        tables=manifest.tables,
         rows=manifest.rows,
         archive_bytes=manifest.archive.size,
         compared=compared,

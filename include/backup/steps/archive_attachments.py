@@ -57,7 +57,7 @@ class AttachmentsReport:
     def line(self) -> str:
         how = "was stored already" if self.already_stored else f"stored in {self.seconds:.1f} s"
         base = f", built on {self.based_on}" if self.based_on else ""
-        return f"{self.backup_id} {how}: {self.note}; {self.archive_bytes} of {self.bytes} bytes are in it{base}"
+        return f"{self.backup_id} {how}: {self.note}; {self.bytes} bytes in an archive of {self.archive_bytes}{base}"
 
 
 def run(ctx: StepContext, *, wanted: str = "by month") -> AttachmentsReport:
@@ -130,7 +130,7 @@ def _archive(ctx: StepContext, wanted: str, started: float) -> bytes:
         content = manifest.to_json()
         ctx.staging.write(UPLOAD_FILE, content)
         tar.complete()
-    for kind in ("missing", "changed", "troubled"):
+    for kind in ("missing", "extra", "changed", "troubled"):
         for note in getattr(facts, kind)[:SHOWN]:
             ctx.log.warning("%s: %s", kind, note)
     return content

@@ -51,7 +51,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressReport:
-    """What compress found; sizes in bytes."""
+    """What compress found; sizes in bytes. Partitions that load by their root are one table, as in a proof."""
 
     backup_id: str
     tables: int
@@ -77,13 +77,14 @@ def run(ctx: StepContext) -> CompressReport | None:
         return None
     started = time.monotonic()
     with ctx.staging.locked():
-        pack = _pack(ctx, started)
+        toc = read_staged_toc(ctx)
+        pack = _pack(ctx, toc, started)
         ctx.staging.write(MEMBERS_FILE, to_json(pack, format_version=FORMAT_VERSION))
-    tables = [member.facts for member in pack.members if member.dump_id is not None]
+    rows = {member.dump_id: member.facts.rows or 0 for member in pack.members if member.dump_id is not None}
     return CompressReport(
         backup_id=ctx.backup_id,
-        tables=len(tables),
-        rows=sum(facts.rows or 0 for facts in tables),
+        tables=len({entry.copy_statement for entry in toc.table_data if entry.dump_id in rows}),
+        rows=sum(rows.values()),
         uncompressed_bytes=sum(member.facts.length for member in pack.members),
         compressed_bytes=sum(member.facts.stored_length for member in pack.members),
         seconds=pack.seconds,
@@ -101,9 +102,8 @@ def read_staged_toc(ctx: StepContext) -> Toc:
     return read_toc((ctx.staging.dump / DATA_FOLDER / "toc.dat").read_bytes())
 
 
-def _pack(ctx: StepContext, started: float) -> Pack:
+def _pack(ctx: StepContext, toc: Toc, started: float) -> Pack:
     facts = read_facts(ctx)
-    toc = read_staged_toc(ctx)
     data = ctx.staging.dump / DATA_FOLDER
     tables = {entry.filename: entry for entry in toc.table_data}
     readme = archive_readme(ctx.backup_id, facts, pg_restore_minimum=toc.pg_restore_minimum, kind=ctx.kind)
