@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from include.backup.audit.build import build_report
@@ -169,6 +169,24 @@ def busy_month(**overrides: Any) -> AuditFacts:
         event(EventKind.ALERT, at(11, 3), subject="late:daily", facts={**late, "what": "resolved"}),
         event(EventKind.HOLD, at(14), subject=backup_id(25), actor="ann", facts={"action": "set", "reason": HOSTILE}),
     ]
+    first = {"policy_sha256": "a" * 64, "changes": [], "changes_in_all": 0, "settings": {"jobs": 2}}
+    changed = {
+        **first,
+        "policy_sha256": "b" * 64,
+        "changes": [
+            {"path": "tiers.daily.keep", "old": "7 days", "new": HOSTILE},
+            {"path": "restore.approval.two_people", "old": "true", "new": "false"},
+        ],
+        "changes_in_all": 2,
+        "revision": "4f2c91e0" * 5,
+        "author": f"ann {HOSTILE}",
+        "uncommitted": False,
+    }
+    policies = (
+        event(EventKind.POLICY_CHANGE, MONTH.begin - timedelta(days=9), subject="policy:aaaaaaaaaaaa", facts=first),
+        event(EventKind.POLICY_CHANGE, at(15, 3), subject="policy:bbbbbbbbbbbb", facts=changed),
+    )
+    events.append(policies[1])
     wal = [
         WalRun(finished_at=at(day, hour, 16), mark_time=at(day, hour, 15), state="ok")
         for day in range(1, 32)
@@ -210,5 +228,6 @@ def busy_month(**overrides: Any) -> AuditFacts:
         ),
         "rejected_sources": {"broken": HOSTILE},
         "object_lock": True,
+        "policies": policies,
     }
     return audit_facts(**{**values, **overrides})

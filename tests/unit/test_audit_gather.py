@@ -21,6 +21,7 @@ from include.backup.audit.report import Report
 from include.backup.catalog import archive_key, manifest_key
 from include.backup.errors import BackupMissingError
 from include.backup.evidence import EventKind, Ledger
+from include.backup.evidence.policy_record import record_policy
 from include.backup.evidence.record import record_key
 from include.backup.inventory import Standing, read_standing
 from include.backup.policy.evidence import EvidencePolicy
@@ -68,6 +69,20 @@ def prove(bucket: Bucket, backup_id: str, *, result: Result, at: datetime, manif
         finished_at=at,
     )
     bucket.s3.add(f"proofs/{backup_id}/{proof.proof_id}.json", proof.to_json(), modified=at)
+
+
+# --- the policy --------------------------------------------------------------------------------------
+
+
+def test_the_policy_of_the_months_begin_is_found_and_what_changed_since(bucket: Bucket) -> None:
+    for moment, jobs in ((MONTH.begin - 40 * DAY, 1), (MONTH.begin - DAY, 2), (MONTH.begin + DAY, 3), (MONTH.end, 4)):
+        record_policy(ledger_at(bucket, moment), replace(bucket.source, settings={"jobs": jobs}), actor="r")
+    before = bucket.s3.visible()
+    report = report_of(bucket, now=MONTH.end + DAY)
+    assert [(row.subject, row.detail.partition(";")[0]) for row in report.changes] == [("jobs", "2 → 3")]
+    assert report.policy is not None
+    assert (report.policy.since, report.policy.on_record_from) == (MONTH.begin + DAY, MONTH.begin - DAY)
+    assert bucket.s3.visible() == before
 
 
 # --- backups -----------------------------------------------------------------------------------------

@@ -231,8 +231,11 @@ def test_keys_and_holds_show_as_changes_and_without_any_it_is_not_shown() -> Non
     report = audit_report(backups=backups, events=[hold])
     assert [(row.key[-3:], row.backups) for row in report.keys] == [("one", 1), ("two", 2)]
     assert [(row.what, row.actor) for row in report.changes] == [("hold set", "ann")]
-    changed = event(EventKind.POLICY_CHANGE, at(4), actor="ann", facts={"what": "bucket policy"})
-    assert control(audit_report(events=[changed]), "CC6.2")[0] is Shown.SHOWN
+    given = event(EventKind.APPROVAL, at(4), actor="d r by bea", facts={"action": "given", "approved_by": "bea"})
+    report = audit_report(events=[given])
+    assert [row.what for row in report.changes] == ["approval given"]
+    # What somebody agreed to once is no change of who may do what.
+    assert control(report, "CC6.2")[0] is Shown.NOT_SHOWN
 
 
 # --- the live test, the ledger, encryption -------------------------------------------------------------

@@ -27,6 +27,7 @@ from include.backup.audit.people import (
     unresolved,
     within,
 )
+from include.backup.audit.policy import policy_row
 from include.backup.audit.report import BackupRow, LedgerRow, LiveTest, PriceList, Report, Shown
 from include.backup.audit.storage import cost_rows
 from include.backup.audit.tiers import PASSED, known_since, tier_rows
@@ -96,6 +97,7 @@ def build_report(facts: AuditFacts, source: SourcePolicy, *, tested_by: str | No
         store_tls=facts.store_tls,
         controls=(),
         fleet=fleet_rows(facts.fleet, facts.rejected_sources, now=facts.made_at),
+        policy=policy_row(facts.policies, until=until),
     )
     report = replace(report, controls=control_rows(report))
     return replace(report, problems=tuple(_problems(report)))

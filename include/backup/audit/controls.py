@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from include.backup.audit.report import ControlRow, Report, Shown
+from include.backup.audit.policy import UNNAMED
+from include.backup.audit.report import ChangeRow, ControlRow, Report, Shown
+from include.backup.policy.content import About
 
 SOC2, ISO, HIPAA = "SOC 2", "ISO/IEC 27001:2022", "HIPAA"
+
+NAMED = 5
+# Of a change that is not named nobody knows that it is no change of access.
+_ACCESS = (About.ACCESS, About.KEY, UNNAMED)
+ELSEWHERE = "; who may read the bucket and its keys is in the provider's own records"
 
 Finding = tuple[Shown, str]
 
@@ -44,6 +51,8 @@ def _judge(good: bool, text: str, *, known: bool = True, why: str = "") -> Findi
 def _encryption(report: Report) -> Finding:
     fits = sum(row.encryption_fits for row in report.backups)
     text = f"{fits} of {len(report.backups)} backups are encrypted as the policy says ({_keys(report)})"
+    changed = [row for row in report.changes if row.about == About.KEY]
+    text += f"; {len(changed)} changes of keys in the policy" if changed else ""
     return _judge(fits == len(report.backups), text, known=bool(report.backups), why="there is no backup")
 
 
@@ -167,9 +176,31 @@ def _same(one: str | None, other: str | None) -> bool:
 
 
 def _access(report: Report) -> Finding:
-    changes = [row for row in report.changes if not row.what.startswith("hold")]
-    why = "no change of access is recorded; who may read the bucket and its keys is in the provider's own records"
-    return _judge(True, f"{len(changes)} changes of policy or access are recorded", known=bool(changes), why=why)
+    return _changes(report, "changes of access", lambda row: row.about in _ACCESS, ELSEWHERE)
+
+
+def _changed(report: Report) -> Finding:
+    return _changes(report, "changes of the policy", lambda row: bool(row.about), "")
+
+
+def _changes(report: Report, name: str, wanted: Callable[[ChangeRow], bool], besides: str) -> Finding:
+    """Judge changes of the policy: shown is that all are on record and whose they are, or that there was none."""
+    rows = [row for row in report.changes if wanted(row)]
+    if report.policy is None:
+        return Shown.NOT_SHOWN, f"no policy is on record, and so no {name}{besides}"
+    begin = max(report.policy.on_record_from, report.begin)
+    since = f"on record is each policy that a run saw from {begin:%Y-%m-%d %H:%M} UTC on"
+    unknown = [row for row in rows if row.author is None]
+    if unknown:
+        text = f"{len(rows)} {name} are on record; who made {len(unknown)} of them is not: {_paths(unknown)}{besides}"
+        return Shown.NOT_SHOWN, text
+    made = f"{len(rows)} {name}, by {', '.join(sorted({row.author or '' for row in rows}))}" if rows else f"no {name}"
+    return Shown.SHOWN, f"{made}; {since}{besides}"
+
+
+def _paths(rows: Sequence[ChangeRow]) -> str:
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return ", ".join(row.subject for row in rows[:NAMED]) + more
 
 
 def _critical(report: Report) -> Finding:
@@ -217,6 +248,7 @@ CONTROLS: tuple[Control, ...] = (
     Control(framework=SOC2, control="CC7.3", asks="events are evaluated", look=_evaluated),
     Control(framework=SOC2, control="CC7.4", asks="incidents are responded to", look=_responded),
     Control(framework=SOC2, control="CC7.5", asks="one can recover from incidents", look=_recovered),
+    Control(framework=SOC2, control="CC8.1", asks="changes of the policy are on record", look=_changed),
     Control(framework=SOC2, control="A1.1", asks="capacity is measured", look=_capacity),
     Control(framework=SOC2, control="A1.2", asks="backups are made and kept elsewhere", look=_off_site),
     Control(framework=SOC2, control="A1.3", asks="recovery is tested", look=_tested),

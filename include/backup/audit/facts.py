@@ -118,7 +118,10 @@ class SourceFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFacts:
-    """Everything known of one source at one time. ``key_arn`` is the policy's key, None where nobody could say."""
+    """Everything known of one source at one time. ``key_arn`` is the policy's key, None where nobody could say.
+
+    ``policies`` are those on record from the one in force at the month's begin on.
+    """
 
     source: str
     month: Month
@@ -131,6 +134,7 @@ class AuditFacts:
     trend: tuple[TrendPoint, ...] = ()
     wal_runs: tuple[WalRun, ...] = ()
     ledger: LedgerFacts = field(default_factory=LedgerFacts)
+    policies: tuple[Event, ...] = ()
     open_alerts: tuple[Alert, ...] = ()
     copies: CopiesFacts = field(default_factory=CopiesFacts)
     fleet: tuple[SourceFact, ...] = ()

@@ -25,9 +25,12 @@ from include.backup.catalog import ListedBackup, archive_key
 from include.backup.connections import StoreConnection
 from include.backup.copies.report import read_report
 from include.backup.errors import ArchiveError, ObjectMissingError, StoreError
+from include.backup.evidence import Event, Ledger
+from include.backup.evidence.policy_record import policies_until
 from include.backup.health.board import Board
 from include.backup.inventory import Standing
 from include.backup.policy import Policy, SourcePolicy
+from include.backup.policy.evidence import EvidencePolicy
 from include.backup.retention.bases import count_from_the_next
 from include.backup.retention.cleanup import BASE_TIER, cleanup_rules, decide, guards_of
 from include.backup.retention.plan import Candidate, Decision
@@ -95,6 +98,7 @@ def gather(ctx: AuditContext) -> AuditFacts:
         trend=_trend(ctx, wanted, known, backups, ledger, _log_uses(log_then)),
         wal_runs=() if source.incremental is None else wal_runs(store, source.name, month),
         ledger=ledger,
+        policies=_policies(ctx),
         open_alerts=board.open_alerts(),
         copies=_copies(store, source.name, month),
         fleet=gather_fleet(ctx.policy, lambda other: store if other.name == source.name else ctx.open_source(other)),
@@ -103,6 +107,13 @@ def gather(ctx: AuditContext) -> AuditFacts:
         key_arn=ctx.key_arn,
         store_tls=not (ctx.store_connection.endpoint_url or "https:").startswith("http:"),
     )
+
+
+def _policies(ctx: AuditContext) -> tuple[Event, ...]:
+    """Return the policies on record from the one in force at the month's begin on; nothing is written."""
+    nothing = Encryption(algorithm=None)
+    ledger = Ledger(ctx.store, source=ctx.source.name, encryption=nothing, policy=EvidencePolicy())
+    return tuple(policies_until(ledger, ctx.month.begin))
 
 
 def _wanted_months(known: Sequence[TrendPoint], month: Month) -> list[Month]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from include.backup.audit.event_values import moment_of, number_of, text_of
 from include.backup.audit.facts import AuditFacts
+from include.backup.audit.policy import policy_changes
 from include.backup.audit.report import ActorRow, AlertRow, ChangeRow, DeletionRow, KeyRow, RestoreRow
 from include.backup.evidence.record import Event, EventKind
 from include.backup.health.alerts import Alert
@@ -104,15 +105,15 @@ def actor_rows(events: Iterable[Event]) -> tuple[ActorRow, ...]:
 def change_rows(events: Iterable[Event]) -> tuple[ChangeRow, ...]:
     """Return the changes of policy, access, keys and holds that somebody recorded."""
     return tuple(
-        ChangeRow(
-            at=event.recorded_at,
-            what=_change(event),
-            subject=event.subject,
-            actor=event.actor,
-            detail="; ".join(f"{name}: {value}" for name, value in event.facts.items() if value is not None)[:500],
-        )
+        row
         for event in events
-        if event.kind in (EventKind.POLICY_CHANGE, EventKind.HOLD, EventKind.APPROVAL)
+        for row in (
+            policy_changes(event)
+            if event.kind is EventKind.POLICY_CHANGE
+            else [_change_row(event)]
+            if event.kind in (EventKind.HOLD, EventKind.APPROVAL)
+            else ()
+        )
     )
 
 
@@ -164,6 +165,16 @@ def _alert(key: str, since: datetime, known: Mapping[str, Any], until: datetime)
         acknowledged_by=by if acknowledged is None else acknowledged.actor,
         acknowledged_after=None if acknowledged is None else (acknowledged.recorded_at - since).total_seconds(),
         evidence=str(facts.get("evidence") or (alert.evidence if alert is not None else "")),
+    )
+
+
+def _change_row(event: Event) -> ChangeRow:
+    return ChangeRow(
+        at=event.recorded_at,
+        what=_change(event),
+        subject=event.subject,
+        actor=event.actor,
+        detail="; ".join(f"{name}: {value}" for name, value in event.facts.items() if value is not None)[:500],
     )
 
 

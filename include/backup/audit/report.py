@@ -154,13 +154,30 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRow:
-    """A change of access, key, policy or hold that the evidence shows."""
+    """A change of access, key, policy or hold that the evidence shows.
+
+    ``about`` is what a changed setting of the policy decides, ``author`` who made the change where that is known.
+    """
 
     at: datetime
     what: str
     subject: str
     actor: str
     detail: str
+    about: str = ""
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRow:
+    """The policy in force at the month's end: its SHA-256, since when, and from when on policies were on record."""
+
+    sha256: str
+    since: datetime
+    on_record_from: datetime
+    seen_by: str
+    revision: str | None = None
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +269,7 @@ class Report:
     store_tls: bool
     controls: tuple[ControlRow, ...]
     fleet: tuple[FleetRow, ...]
+    policy: PolicyRow | None = None
 
     @property
     def size(self) -> int:
