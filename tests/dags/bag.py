@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from tests.dags.conftest import ROOT
 
 
-def read_dags() -> Any:
-    """Return a new bag of all DAG files."""
+def file_of(dag_id: str) -> Path:
+    """Return the file that makes a DAG."""
+    return ROOT / "dags" / f"{dag_id.rpartition('.')[2]}.py"
+
+
+def read_dags(path: Path = ROOT / "dags") -> Any:
+    """Return a new bag of all DAG files, or of one."""
     from airflow.dag_processing.dagbag import DagBag
 
-    return DagBag(str(ROOT / "dags"))
+    return DagBag(str(path))
 
 
 def read_dag(dag_id: str) -> Any:
     """Return one of them; none may have an error."""
-    bag = read_dags()
+    bag = read_dags(file_of(dag_id))
     assert bag.import_errors == {}
     return bag.dags[dag_id]
 

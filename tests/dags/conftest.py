@@ -114,11 +114,21 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(policy: Path, steps: FakeSteps) -> Runner:
+def run(policy: Path, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch) -> Runner:
     def run_dag(dag_id: str, conf: dict[str, Any] | None = None) -> Ended:
-        from tests.dags.bag import read_dags
+        from airflow.dag_processing import dagbag
 
-        dag = read_dags().dags[dag_id]
+        from tests.dags.bag import file_of, read_dags
+
+        file = file_of(dag_id)
+        dag = read_dags(file).dags[dag_id]
+        # dag.test() writes every DAG of the folder anew, which takes longer than the run.
+        bag = partial(dagbag.DagBag, str(file))
+        monkeypatch.setattr(
+            dagbag,
+            "BundleDagBag",
+            lambda dag_folder, bundle_path, bundle_name: bag(bundle_path=bundle_path, bundle_name=bundle_name),
+        )
         # dag.test() calls it with a serialized DAG, which no real run does; test_ended_runs.py covers it.
         dag.on_failure_callback, dag.has_on_failure_callback = None, False
         for task in dag.tasks:

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from backup_operators.audit import AuditOperator, ProveNewestOperator
 from include.backup.evidence import EventKind, open_ledger
 from include.backup.proof.record import Proof, Result
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 from tests.faults.slack_capture import SlackCapture
 from tests.support.aged_bucket import PLAIN, Bucket
 from tests.support.builders import make_proof
@@ -26,7 +26,7 @@ ACTOR = "backup_audit r by ann"
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    return read_dags().dags["backup_audit"]
+    return read_dag("backup_audit")
 
 
 def test_the_tasks_are_wired_and_mapped_over_the_sources(dag: Any) -> None:

@@ -15,7 +15,7 @@ import structlog
 from backup_operators.deadline import tell_of_late_run
 from include.backup.errors import MessageError
 from include.backup.policy import SHIPPED_POLICY
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag, read_dags
 from tests.dags.conftest import DATABASE_PASSWORD
 from tests.faults.slack_capture import SlackCapture
 
@@ -90,7 +90,7 @@ def test_slack_away_does_not_break_the_callback(slack: SlackCapture) -> None:
     from backup_operators.notify import tell_of_ended_run
 
     slack.__exit__()
-    context: Any = {"dag": read_dags().dags[DAILY], "run_id": RUN_ID, "reason": "timed_out"}
+    context: Any = {"dag": read_dag(DAILY), "run_id": RUN_ID, "reason": "timed_out"}
     delivery = tell_of_ended_run(
         context,
         source="pulse_messages",
@@ -105,7 +105,7 @@ def test_slack_away_does_not_break_the_callback(slack: SlackCapture) -> None:
 def test_a_secret_in_a_run_id_reaches_no_message(slack: SlackCapture) -> None:
     from backup_operators.notify import tell_of_ended_run
 
-    context: Any = {"dag": read_dags().dags[DAILY], "run_id": f"x-{DATABASE_PASSWORD}", "reason": "timed_out"}
+    context: Any = {"dag": read_dag(DAILY), "run_id": f"x-{DATABASE_PASSWORD}", "reason": "timed_out"}
     tell_of_ended_run(
         context,
         source="pulse_messages",
@@ -150,7 +150,7 @@ def test_without_a_deadline_in_the_policy_there_is_none(tmp_path: Path, monkeypa
 
 def miss(state: str, **changes: Any) -> dict[str, Any]:
     """Do what the triggerer does with a missed deadline."""
-    kwargs = {**read_dags().dags[DAILY].deadline[0].callback.kwargs, **changes}
+    kwargs = {**read_dag(DAILY).deadline[0].callback.kwargs, **changes}
     context = {"dag_run": {"dag_id": DAILY, "dag_run_id": RUN_ID, "state": state}, "deadline": {}}
     return asyncio.run(tell_of_late_run(context=context, **kwargs))
 

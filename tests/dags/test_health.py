@@ -24,7 +24,7 @@ from include.backup.health.facts import AirflowFacts, HealthFacts
 from include.backup.health.ping import PingTarget
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.policy.health import PingPolicy
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 from tests.faults.slack_capture import SlackCapture
 from tests.support.aged_bucket import PLAIN, Bucket
 
@@ -32,7 +32,7 @@ SOURCE = "pulse_messages"
 
 
 def test_every_source_is_looked_at_hourly_by_a_task_of_its_own() -> None:
-    dag = read_dags().dags["backup_health"]
+    dag = read_dag("backup_health")
     assert {task.task_id: set(task.downstream_task_ids) for task in dag.tasks} == {
         "look_at_health": {"report_fleet"},
         "report_fleet": set(),

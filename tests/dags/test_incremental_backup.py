@@ -12,7 +12,7 @@ import pytest
 from include.backup.errors import StoreUnreachableError, WalBrokenError, WalRefusedError
 from include.backup.supabase.records import PitrWindow, ProjectBackups
 from include.backup.wal.provider import judge
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 from tests.dags.runs import Runner
 from tests.faults.slack_capture import SlackCapture
 from tests.support.supabase_api import TOKEN, RunningApi
@@ -91,7 +91,7 @@ def wal(monkeypatch: pytest.MonkeyPatch, airflow_database: None, connections: No
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    return read_dags().dags[DAG_ID]
+    return read_dag(DAG_ID)
 
 
 # --- structure ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from include.backup.errors import MetadataCleanupError
 from include.backup.process import Runner
 from include.backup.records import from_json
 from include.backup.run_history import RunHistory, cutoff
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag, read_dags
 from tests.dags.conftest import ENVIRONMENT
 from tests.support.aged_bucket import PLAIN, Bucket
 
@@ -186,7 +186,7 @@ def test_the_dag_keeps_first_and_is_there_only_when_the_policy_wants_it(
 ) -> None:
     from include.backup.policy import SHIPPED_POLICY
 
-    dag = read_dags().dags["metadata_cleanup"]
+    dag = read_dag("metadata_cleanup")
     assert dag.get_task("clean_metadata").upstream_task_ids == {"keep_runs"}
     assert dag.get_task("keep_runs").upstream_task_ids == {"check_lateness"}
     path = tmp_path / "policy.yaml"

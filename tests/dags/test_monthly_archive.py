@@ -12,7 +12,7 @@ import pytest
 from backup_operators import lateness
 from include.backup.errors import BucketMissingError, CopyRefusedError
 from include.backup.policy import SHIPPED_POLICY
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 from tests.dags.fakes import FakeSteps
 from tests.dags.runs import Ended, Runner
 from tests.faults.slack_capture import SlackCapture
@@ -40,7 +40,7 @@ WIRED = {
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    return read_dags().dags[MONTHLY]
+    return read_dag(MONTHLY)
 
 
 def test_the_tasks_are_wired_as_designed(dag: Any) -> None:
@@ -97,7 +97,7 @@ def test_a_slot_that_was_missed_is_left_out_and_people_are_told(steps: FakeSteps
 
 def scheduled_run(due: datetime) -> Ended:
     """Run the DAG for a slot of the schedule; dag.test() makes manual runs only, so the run says otherwise."""
-    dag = read_dags().dags[MONTHLY]
+    dag = read_dag(MONTHLY)
     dag.on_failure_callback, dag.has_on_failure_callback = None, False
     dag.deadline = None
     identity = lateness.run_identity
@@ -116,7 +116,7 @@ def test_a_source_without_attachments_archives_its_database_alone(
     policy = tmp_path / "policy.yaml"
     policy.write_text(text[:begin] + text[end:])
     monkeypatch.setenv("BACKUP_POLICY", str(policy))
-    tasks = {task.task_id for task in read_dags().dags[MONTHLY].tasks}
+    tasks = {task.task_id for task in read_dag(MONTHLY).tasks}
     assert tasks == WIRED.keys() - {"archive_attachments", "verify_attachments", "restore_test_attachments"}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 
 RELEASES = [("2025.3.1", True), ("v1+build-2_x", True), ("a" * 64, True)] + [
     (bad, False)
@@ -22,7 +22,7 @@ def form() -> Any:
     """The parameters as the API server has them: read back from the serialized DAG."""
     from airflow.serialization.serialized_objects import DagSerialization
 
-    dag = read_dags().dags["pulse_messages.pre_deployment_backup"]
+    dag = read_dag("pulse_messages.pre_deployment_backup")
     return DagSerialization.from_dict(DagSerialization.to_dict(dag)).params
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from include.backup.backup_id import parse_backup_id
 from include.backup.errors import ObjectDiffersError, StoreUnreachableError
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 from tests.dags.conftest import DATABASE_PASSWORD
 from tests.dags.fakes import AT_ONCE, STEPS, FakeSteps
 from tests.dags.runs import DAILY, GUARD, RELEASE, WORK, Runner
@@ -50,7 +50,7 @@ def test_without_a_shared_folder_one_task_dumps_and_stores_and_the_line_is_the_s
     assert run(DAILY).state == "failed"
     assert "*failed* at `dump_to_store`" in slack.messages[1].text
     assert "on another worker it dumps again" in slack.messages[1].text
-    weekly = read_dags().dags["pulse_messages.weekly_backup"]
+    weekly = read_dag("pulse_messages.weekly_backup")
     assert weekly.get_task("dump_to_store_schema").upstream_task_ids == {"preflight_schema", "dump_to_store"}
     assert weekly.get_task("dump_to_store").pool == "pg_source"
     assert "upload" not in weekly.task_ids

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from backup_operators.verification import CheckLogOperator, ControlVerifierOperator, VerifyBackupsOperator
 from include.backup.errors import ProofFailedError, VerifierBrokenError
 from include.backup.verification.verify import Proven, VerificationReport
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 from tests.faults.slack_capture import SlackCapture
 from tests.support.aged_bucket import PLAIN, Bucket
 
@@ -23,7 +23,7 @@ SOURCE = "pulse_messages"
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    return read_dags().dags[DAG_ID]
+    return read_dag(DAG_ID)
 
 
 def test_the_tasks_are_wired_as_designed(dag: Any) -> None:

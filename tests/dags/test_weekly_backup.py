@@ -9,7 +9,7 @@ import pytest
 
 from include.backup.backup_id import parse_backup_id
 from include.backup.errors import ProofFailedError
-from tests.dags.bag import read_dags
+from tests.dags.bag import read_dag
 from tests.dags.fakes import FakeSteps
 from tests.dags.runs import Runner
 from tests.faults.slack_capture import SlackCapture
@@ -38,7 +38,7 @@ WIRED = {
 
 @pytest.fixture(scope="module")
 def dag() -> Any:
-    return read_dags().dags[WEEKLY]
+    return read_dag(WEEKLY)
 
 
 def test_the_tasks_are_wired_as_designed(dag: Any) -> None:
