@@ -58,13 +58,7 @@ def policy_source() -> SourcePolicy:
 @pytest.fixture
 def make_context(stack: Stack, policy_source: SourcePolicy, tmp_path: Path) -> ContextMaker:
     """Return a maker of step contexts on the embedded stack, each with a run of its own."""
-    return ContextMaker(
-        source=policy_source,
-        database=stack.database_connection(),
-        store=stack.store_connection(),
-        staging_root=tmp_path / "staging",
-        scratch_root=stack.layout.scratch,
-    )
+    return ContextMaker.of(stack, policy_source, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -34,10 +34,10 @@ from include.backup.steps.context import StepContext
 from include.backup.store import ObjectStore
 from include.local.ports import free_port_base
 from include.local.stack import Stack
-from tests.integration.test_bad_store import clients_of
 from tests.support.contexts import ContextMaker, run_chain
 from tests.support.file_buckets import NOVEMBER, FileSource, names
 from tests.support.programs import unpack
+from tests.support.store_owner import owner_of
 
 HOSTILE = (
     "../../etc/passwd",
@@ -68,36 +68,12 @@ HOSTILE = (
 
 @pytest.fixture
 def root_files(stack: Stack) -> StoreConnection:
-    """The store's owner as the one who reads files: the backups' user may only read the sample's."""
-    from include.local.credentials import load_credentials
-
-    credentials = load_credentials(stack.layout.credentials)
-    return replace(
-        stack.store_connection(),
-        access_key=credentials.store_root_key,
-        secret_key=Secret(credentials.store_root_secret),
-    )
+    return owner_of(stack)
 
 
 @pytest.fixture
-def files(
-    request: pytest.FixtureRequest,
-    stack: Stack,
-    make_context: ContextMaker,
-    policy_source: SourcePolicy,
-    root_files: StoreConnection,
-) -> FileSource:
-    name = f"files-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
-    # Each test's archives are those of a source of its own.
-    source = replace(policy_source, name=name.replace("-", "_"))
-    return FileSource.create(
-        name,
-        s3=clients_of(stack)("s3"),
-        make=make_context,
-        source=source,
-        conninfo=stack.source.superuser_conninfo("postgres"),
-        attachments=root_files,
-    )
+def files(request: pytest.FixtureRequest, stack: Stack, make_context: ContextMaker) -> FileSource:
+    return FileSource.on(stack, make_context, test=request.node.name)
 
 
 def facts_of(ctx: StepContext) -> Any:

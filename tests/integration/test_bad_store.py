@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from include.aws.render import render
 from include.backup import multipart
@@ -33,11 +31,11 @@ from include.backup.policy import SourcePolicy
 from include.backup.steps import close_staging, compress, dump, preflight, upload, verify
 from include.backup.steps.context import StepContext
 from include.backup.store import Encryption
-from include.local.credentials import load_credentials
 from include.local.ports import free_port_base
 from include.local.s3 import BUCKET
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, run_chain
+from tests.support.store_owner import clients_of
 
 
 def refused(ctx: StepContext, error: type[BackupError], *words: str) -> None:
@@ -64,13 +62,6 @@ def staged(make_context: ContextMaker) -> StepContext:
 def root_client(stack: Stack) -> Any:
     """The store's owner, as an S3 client."""
     return clients_of(stack)("s3")
-
-
-def clients_of(stack: Stack) -> Any:
-    credentials = load_credentials(stack.layout.credentials)
-    session = boto3.Session(credentials.store_root_key, credentials.store_root_secret, region_name="us-east-1")
-    config = Config(s3={"addressing_style": "path"}, proxies={})
-    return lambda name: session.client(name, endpoint_url=stack.store.url, verify=str(stack.layout.ca), config=config)
 
 
 @pytest.fixture

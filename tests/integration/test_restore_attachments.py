@@ -23,18 +23,26 @@ from include.backup.errors import (
     RestoreRefusedError,
 )
 from include.backup.manifest import Manifest
+from include.backup.policy import SourcePolicy
 from include.backup.steps.context import StepContext
 from include.backup.store import Encryption, ObjectStore
-from tests.integration.test_attachments import HOSTILE, files, root_files
+from include.local.stack import Stack
+from tests.integration.test_attachments import HOSTILE
 from tests.support.command_line import CommandLine
+from tests.support.contexts import ContextMaker
 from tests.support.file_buckets import NOVEMBER, FileSource
 
-__all__ = ["files", "root_files"]
 pytest_plugins = ["tests.support.cli_fixtures"]
 BIG = os.urandom(PART_BYTES + 12345)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def files(stack: Stack, policy_source: SourcePolicy, tmp_path_factory: pytest.TempPathFactory) -> FileSource:
+    make = ContextMaker.of(stack, policy_source, tmp_path_factory.mktemp("files"))
+    return FileSource.on(stack, make, test=__name__)
+
+
+@pytest.fixture(scope="module")
 def archived(files: FileSource) -> StepContext:
     """Two archives, the second of which needs the first: a big file is in that one only."""
     files.put("big.bin", BIG, ContentType="video/mp4")
@@ -116,11 +124,14 @@ def test_files_are_not_put_through_links(archived: StepContext, tmp_path: Path) 
 def test_a_damaged_file_is_named_and_not_written(archived: StepContext, tmp_path: Path) -> None:
     manifest = manifest_of(archived)
     member = manifest.member(f"files/{parse_bucket(archived)}/users/1/note.txt")
-    body = bytearray(b"".join(archived.store.read(archived.archive_key, 0, manifest.archive.size)))
-    body[member.offset] ^= 1
-    archived.store.s3.put_object(Bucket=archived.store.bucket, Key=archived.archive_key, Body=bytes(body))
+    good = b"".join(archived.store.read(archived.archive_key, 0, manifest.archive.size))
+    bad = bytearray(good)
+    bad[member.offset] ^= 1
+    where = {"Bucket": archived.store.bucket, "Key": archived.archive_key}
+    archived.store.s3.put_object(**where, Body=bytes(bad))
     with pytest.raises(MemberHashError, match=r"users/1/note\.txt is damaged .* it was not written"):
         put_back(archived, FolderTarget(tmp_path / "out"), prefix="users/")
+    archived.store.s3.put_object(**where, Body=good)
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
 
 

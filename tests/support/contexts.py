@@ -15,6 +15,7 @@ from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
 from include.backup.steps import close_staging, compress, dump, preflight, restore_test, upload, verify
 from include.backup.steps.context import Release, RunIdentity, StepContext
+from include.local.stack import Stack
 
 CHAIN: tuple[ModuleType, ...] = (preflight, dump, compress, upload, verify, restore_test, close_staging)
 _RUNS = itertools.count(1)
@@ -41,6 +42,17 @@ class ContextMaker:
     staging_root: Path
     scratch_root: Path
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("tests.backup"))
+
+    @classmethod
+    def of(cls, stack: Stack, source: SourcePolicy, folder: Path) -> ContextMaker:
+        """Return a maker of contexts on the embedded stack, which stages below a folder of the test's."""
+        return cls(
+            source=source,
+            database=stack.database_connection(),
+            store=stack.store_connection(),
+            staging_root=folder / "staging",
+            scratch_root=stack.layout.scratch,
+        )
 
     def __call__(
         self,

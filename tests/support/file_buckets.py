@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,9 @@ from include.backup.policy import SourcePolicy
 from include.backup.policy.attachments import AttachmentsPolicy
 from include.backup.steps import archive_attachments, restore_test, upload, verify
 from include.backup.steps.context import StepContext
+from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, make_run, run_chain
+from tests.support.store_owner import clients_of, owner_of
 
 OCTOBER = datetime(2026, 10, 1, 4, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, 4, tzinfo=UTC)
@@ -37,6 +40,22 @@ class FileSource:
     attachments: StoreConnection
     superuser: str
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, stack: Stack, make: ContextMaker, *, test: str) -> FileSource:
+        """Make one on the embedded stack whose archives are those of a source of its own.
+
+        Its files are read by the store's owner: the backups' user may only read the sample's.
+        """
+        name = f"files-{hashlib.sha256(test.encode()).hexdigest()[:12]}"
+        return cls.create(
+            name,
+            s3=clients_of(stack)("s3"),
+            make=make,
+            source=replace(make.source, name=name.replace("-", "_")),
+            conninfo=stack.source.superuser_conninfo("postgres"),
+            attachments=owner_of(stack),
+        )
 
     @classmethod
     def create(
