@@ -139,17 +139,19 @@ def clean(runner: Runner, *, dags: Sequence[str], before: datetime, url: str, de
     passed = {name: value for name, value in os.environ.items() if not name.startswith(_URLS)}
     command = Command(argv=tuple(argv), environment={**passed, _URL: url})
     absent: list[str] = []
+    failed: set[str] = set()
 
     def read(line: str) -> None:
         step_log().info("%s", line)
         absent.extend(_NOT_FOUND.findall(line))
+        # Not in the error's last lines: what the command prints may be flushed after what it says of its end.
+        if found := _FAILED_TABLES.search(line):
+            failed.update(name.strip(" '") for name in found["tables"].split(","))
 
     try:
         runner.run(command, on_line=read)
     except CommandError as error:
-        failed = _FAILED_TABLES.search(str(error))
-        tables = {name.strip(" '") for name in failed["tables"].split(",")} if failed else None
-        if tables is None or not tables <= set(CASCADED):
+        if not failed or not failed <= set(CASCADED):
             raise MetadataCleanupError(f"airflow db clean failed: {error}") from error
         step_log().info("the rows of %s went with their runs; that error is Airflow's own, and expected", *CASCADED)
     if absent:

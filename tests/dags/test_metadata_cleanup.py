@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from backup_operators.metadata import CleanMetadataOperator, KeepRunsOperator, clean
-from include.backup.errors import MetadataCleanupError
-from include.backup.process import Runner
+from include.backup.errors import CommandError, MetadataCleanupError
+from include.backup.process import Command, Runner
 from include.backup.records import from_json
 from include.backup.run_history import RunHistory, cutoff
 from tests.dags.bag import read_dag, read_dags
@@ -159,6 +160,30 @@ def store_run(dag_id: str, started: datetime, run_id: str) -> None:
         run = DagRun(dag_id=dag_id, run_id=run_id, run_type="manual", run_after=started, start_date=started)
         run.state = "success"
         session.add(run)
+
+
+class Says:
+    """In place of the runner of commands: a command that prints lines and fails."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+
+    def run(self, command: Command, *, on_line: Callable[[str], None]) -> None:
+        for line in self.lines:
+            on_line(line)
+        raise CommandError("it ended with exit code 1")
+
+
+@pytest.mark.parametrize("lines", [(), ("did not clean them: ['deadline', 'xcom'].",), ("RuntimeError: no database",)])
+def test_what_could_not_be_cleaned_makes_the_task_red(lines: tuple[str, ...]) -> None:
+    runner: Any = Says(*lines, "Checking table job")
+    with pytest.raises(MetadataCleanupError, match="exit code 1"):
+        clean(runner, dags=[DAILY], before=OLD, url=URL, delete=True)
+
+
+def test_what_goes_with_its_runs_is_no_failure_whatever_the_command_printed_last() -> None:
+    runner: Any = Says("RuntimeError: errors, and did not clean them: ['deadline'].", "Checking table job")
+    clean(runner, dags=[DAILY], before=OLD, url=URL, delete=True)
 
 
 def test_a_real_database_loses_the_old_runs_of_our_dags_and_nothing_else(
