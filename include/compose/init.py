@@ -23,6 +23,7 @@ from include.sync_pools import sync_pools
 
 FILE_SUFFIX = "_FILE"
 ADMIN = "admin"
+SERVICE = "backup_service"
 
 
 def main() -> int:
@@ -39,7 +40,11 @@ def main() -> int:
         return error.exit_code
     airflow("db", "migrate")
     made = make_roles(ROLES)
-    made += make_admin(password)
+    made += make_user(ADMIN, password, role="Admin", called=("Backup", "Administrator"))
+    if service := environ.get("PULSE_AIRFLOW_SERVICE_PASSWORD"):
+        # The tasks' own: restores ask Airflow who approved them, and health what waits. It may only look.
+        user = environ.get("PULSE_AIRFLOW_SERVICE_USER") or SERVICE
+        made += make_user(user, service, role="BackupViewer", called=("Backup", "Service"))
     with tempfile.TemporaryDirectory() as name:
         load(wanted, Path(name))
     made += [f"pool {line}" for line in sync_pools(pools)]
@@ -94,23 +99,23 @@ def make_roles(roles: Mapping[str, Permissions]) -> list[str]:
     return changed
 
 
-def make_admin(password: str) -> list[str]:
-    """Make the administrator unless there is one; the password is never an argument of a process."""
+def make_user(name: str, password: str, *, role: str, called: tuple[str, str]) -> list[str]:
+    """Make a user unless there is one; the password is never an argument of a process."""
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
     with get_application_builder() as builder:
         security: Any = builder.sm
-        if security.find_user(username=ADMIN):
+        if security.find_user(username=name):
             return []
         security.add_user(
-            username=ADMIN,
-            first_name="Backup",
-            last_name="Administrator",
-            email="admin@localhost",
-            role=security.find_role("Admin"),
+            username=name,
+            first_name=called[0],
+            last_name=called[1],
+            email=f"{name}@localhost",
+            role=security.find_role(role),
             password=password,
         )
-    return ["user admin"]
+    return [f"user {name}"]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,10 @@ FOLDER = Path(__file__).resolve().parents[2] / "secrets"
 READABLE_BY_CONTAINERS = 0o644
 FOLDER_MODE = 0o700
 CERTIFICATE_DAYS = 90
+# The name by which tasks reach the proxy inside the compose network.
+INSIDE = "proxy"
+# What an earlier version did not make, and nothing that was made then depends on.
+ADDED_LATER = frozenset({"service_password"})
 
 
 def make_values() -> dict[str, str]:
@@ -34,6 +38,7 @@ def make_values() -> dict[str, str]:
         "api_secret_key": secrets.token_urlsafe(48),
         "jwt_secret": secrets.token_urlsafe(64),
         "admin_password": secrets.token_urlsafe(18),
+        "service_password": secrets.token_urlsafe(32),
     }
 
 
@@ -43,21 +48,19 @@ def write_missing(folder: Path, values: Mapping[str, str]) -> list[str]:
     Raises FileExistsError when only some of the files are there: a password and the URL that holds it belong together.
     """
     there = sorted(name for name in values if (folder / name).exists())
-    if len(there) == len(values):
-        return []
-    if there:
-        missing = sorted(set(values) - set(there))
+    missing = sorted(set(values) - set(there))
+    if there and not ADDED_LATER.issuperset(missing):
         raise FileExistsError(
             f"{folder} has {', '.join(there)} and lacks {', '.join(missing)}: restore those from your escrow, or, "
             "where nothing was ever started with them, remove the folder and make all anew"
         )
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     folder.chmod(FOLDER_MODE)
-    for name, value in values.items():
+    for name in missing:
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READABLE_BY_CONTAINERS)
         with open(descriptor, "w") as file:
-            file.write(value)
-    return list(values)
+            file.write(values[name])
+    return missing
 
 
 def make_certificate(folder: Path, name: str) -> bool:
@@ -68,7 +71,10 @@ def make_certificate(folder: Path, name: str) -> bool:
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", str(CERTIFICATE_DAYS), "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"),
+            *("-days", str(CERTIFICATE_DAYS), "-subj", f"/CN={name}"),
+            *("-addext", f"subjectAltName=DNS:{name},DNS:{INSIDE}"),
+            # Clients trust it as its own authority, the strict ones of Python 3.13 too.
+            *("-addext", "keyUsage=critical,digitalSignature,keyCertSign"),
             *("-keyout", str(key), "-out", str(certificate)),
         ],
         check=True,

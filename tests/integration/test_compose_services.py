@@ -16,10 +16,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from backup_operators.airflow_facts import airflow_facts
+from backup_operators.airflow_rest import AirflowRest
+from include.backup.connection_spec import ConnectionSpec
 from include.backup.policy import SHIPPED_POLICY, load_policy
+from include.compose.init import SERVICE
+from include.compose.make_secrets import make_certificate
 from include.compose.roles import ROLES
 from include.local.airflow_api import AirflowApi, ApiError, ApiUnreachableError
 from include.local.ports import free_port_base
+from tests.faults.s3_proxy import S3Proxy
 from tests.integration.servers import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,13 +99,15 @@ class Production:
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
     folder = tmp_path_factory.mktemp("fab")
     port = free_port_base()
-    (folder / "admin_password").write_text(PASSWORD)
+    for name in ("admin_password", "service_password"):
+        (folder / name).write_text(PASSWORD)
     environment = {
         # Other tests of this process have settings of Airflow of their own.
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         **SETTINGS,
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"f" * 32).decode(),
         "PULSE_ADMIN_PASSWORD_FILE": str(folder / "admin_password"),
+        "PULSE_AIRFLOW_SERVICE_PASSWORD_FILE": str(folder / "service_password"),
         "AIRFLOW_HOME": str(folder),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
@@ -157,13 +165,32 @@ def _answers(url: str) -> bool:
 def test_init_makes_everything_once(production: Production) -> None:
     first, second = production.said
     assert all(f"role {name}" in first for name in ROLES)
-    assert "user admin" in first
+    assert "user admin, user backup_service" in first
     assert "init: nothing to make" in second
     admin = production.api("admin")
     slots = {pool["name"]: pool["slots"] for pool in admin.get("/pools")["pools"]}
     assert load_policy(SHIPPED_POLICY).pools.items() <= slots.items()
     connections = {item["connection_id"] for item in admin.get("/connections")["connections"]}
     assert {"pulse_messages_db", "pulse_backups_s3"} <= connections
+
+
+def test_the_tasks_own_user_reads_over_tls_what_restores_and_health_ask_and_changes_nothing(
+    production: Production, tmp_path: Path
+) -> None:
+    make_certificate(tmp_path, "localhost")
+    certificate = (tmp_path / "tls_certificate.pem", tmp_path / "tls_key.pem")
+    with S3Proxy(production.url, certificate=certificate) as proxy:
+        connection = {"conn_type": "http", "host": proxy.url, "login": SERVICE, "password": PASSWORD}
+        text = json.dumps({**connection, "extra": {"verify": str(certificate[0])}})
+        rest = AirflowRest.from_spec(ConnectionSpec.from_text("api", text))
+        facts = airflow_facts(rest, "pulse_messages")
+        assert facts.unreachable is None
+        assert load_policy(SHIPPED_POLICY).pools.keys() <= facts.pools
+        assert facts.components["metadatabase"] == "healthy"
+        assert rest.run("pulse_messages.restore_database", "not there") == {}
+        assert rest.answer("pulse_messages.restore_database", "not there", "approve") is None
+    for method, path, body in (TRIGGER, MARK, ANSWER, XCOM):
+        assert production.status(SERVICE, method, path, dict(body)) == NOBODY_MAY
 
 
 RUN = "/dags/pulse_messages.daily_backup/dagRuns"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 import yaml
 
 from include.backup.policy import SHIPPED_POLICY, load_policy
+from include.backup.settings import SHIPPED_SETTINGS
+from include.backup.steps.upload import NEWEST_SERVER_MAJOR
 from include.compose import make_secrets
 from include.compose.init import with_files
 
@@ -26,22 +29,43 @@ PROGRAMS = (
     "/usr/libexec/docker/cli-plugins/docker-compose",
     "/usr/lib/docker/cli-plugins/docker-compose",
 )
+ALL_PROFILES = ("demo", "flower", "debug")
 UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+def config(*options: str, profiles: Sequence[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``docker compose config`` in an environment that has nothing else."""
+    program = next((path for path in PROGRAMS if Path(path).is_file()), None) or shutil.which("docker-compose")
+    if program is None:
+        pytest.skip("the Compose v2 plugin is not installed; .ci/run says how to get it")
+    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    return subprocess.run(
+        [program, "-f", str(COMPOSE), "--env-file", "/dev/null", *chosen, "config", *options],
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     """The file as the Compose plugin resolves it, all profiles included."""
-    program = next((path for path in PROGRAMS if Path(path).is_file()), None) or shutil.which("docker-compose")
-    if program is None:
-        pytest.skip("the Compose v2 plugin is not installed; .ci/run says how to get it")
-    command = [program, "-f", str(COMPOSE)]
-    for profile in ("demo", "flower", "debug"):
-        command += ["--profile", profile]
-    done = subprocess.run([*command, "config", "--format", "json"], capture_output=True, text=True, check=False)
+    done = config("--format", "json", profiles=ALL_PROFILES)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+@pytest.mark.parametrize("profile", [None, *ALL_PROFILES])
+def test_compose_takes_the_file_in_every_profile(profile: str | None) -> None:
+    done = config("--quiet", profiles=[] if profile is None else [profile])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_profile_is_looked_at() -> None:
+    found = yaml.safe_load(COMPOSE.read_text())["services"].values()
+    assert {profile for service in found for profile in service.get("profiles", ())} == set(ALL_PROFILES)
 
 
 def services(compose: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -70,6 +94,19 @@ def test_the_image_is_of_the_locked_airflow(compose: dict[str, Any]) -> None:
     assert version is not None
     images = {service["image"] for name, service in services(compose) if name.startswith("airflow") or name == "demo"}
     assert images == {f"pulse-backups:{version[1]}"}
+
+
+def test_the_image_brings_the_locked_packages_the_project_and_postgresql_of_every_supported_major() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert "--require-hashes --requirement /opt/airflow/requirements.lock" in text
+    for what in ("requirements.lock", "dags", "plugins", "include", "airflow_settings.yaml"):
+        assert re.search(rf"^COPY --chown=airflow:0 {re.escape(what)} /opt/airflow/", text, re.MULTILINE), what
+    majors = re.search(r'^ARG POSTGRES_MAJORS="([0-9 ]+)"$', text, re.MULTILINE)
+    assert majors is not None
+    schema = (SHIPPED_POLICY.parent / "policy.schema.json").read_text()
+    oldest = re.search(r'"postgres_major": \{\s*"type": "integer", "minimum": (\d+)', schema)
+    assert oldest is not None
+    assert [int(major) for major in majors[1].split()] == list(range(int(oldest[1]), NEWEST_SERVER_MAJOR + 1))
 
 
 def test_every_component_of_airflow_is_there_and_is_looked_after(compose: dict[str, Any]) -> None:
@@ -142,6 +179,33 @@ def test_a_component_can_read_every_secret_that_its_settings_name(compose: dict[
         assert wanted <= given, name
 
 
+def test_task_logs_go_to_a_bucket_of_their_own_by_a_connection_that_init_makes(compose: dict[str, Any]) -> None:
+    """How long they stay there is the bucket's: tests/unit/test_aws_templates.py."""
+    connections = {item["conn_id"] for item in yaml.safe_load(SHIPPED_SETTINGS.read_text())["airflow"]["connections"]}
+    buckets = {source.store.bucket for source in load_policy(SHIPPED_POLICY).sources.values()}
+    for name in AIRFLOW:
+        environment = compose["services"][name]["environment"]
+        assert environment["AIRFLOW__LOGGING__REMOTE_LOGGING"] == "True"
+        assert environment["AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID"] in connections
+        folder = environment["AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER"]
+        assert folder.startswith("s3://")
+        assert folder.removeprefix("s3://").partition("/")[0] not in buckets
+
+
+def test_tasks_reach_airflows_api_by_a_name_that_the_certificate_is_for(compose: dict[str, Any]) -> None:
+    def url(found: dict[str, Any]) -> str:
+        given: str = found["services"]["airflow-init"]["environment"]["PULSE_AIRFLOW_URL"]
+        return given
+
+    assert url(compose) == f"https://{make_secrets.INSIDE}:8443"
+    named = json.loads(config("--format", "json", profiles=[], PULSE_NAME="backups.example").stdout)
+    assert named["services"]["proxy"]["networks"]["default"]["aliases"] == ["backups.example"]
+    assert url(named) == "https://backups.example:8443"
+    ca = compose["services"]["airflow-init"]["environment"]["PULSE_AIRFLOW_CA"]
+    for name in AIRFLOW:
+        assert ca in {f"/run/secrets/{secret['source']}" for secret in compose["services"][name]["secrets"]}, name
+
+
 def test_init_is_given_the_file_with_what_the_settings_take() -> None:
     init = yaml.safe_load(COMPOSE.read_text())["services"]["airflow-init"]
     assert init["env_file"] == [{"path": ".env", "required": False}]
@@ -181,8 +245,19 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
 def test_a_lost_secret_is_not_replaced_by_one_that_opens_nothing(tmp_path: Path) -> None:
     make_secrets.write_missing(tmp_path / "s", make_secrets.make_values())
     (tmp_path / "s" / "fernet_key").unlink()
-    with pytest.raises(FileExistsError, match="lacks fernet_key: restore those from your escrow"):
+    (tmp_path / "s" / "service_password").unlink()
+    with pytest.raises(FileExistsError, match="lacks fernet_key, service_password: restore those from your escrow"):
         make_secrets.write_missing(tmp_path / "s", make_secrets.make_values())
+    assert not (tmp_path / "s" / "service_password").exists()
+
+
+def test_what_a_newer_version_wants_is_made_beside_what_is_there(tmp_path: Path) -> None:
+    values = make_secrets.make_values()
+    make_secrets.write_missing(tmp_path / "s", values)
+    (tmp_path / "s" / "service_password").unlink()
+    assert make_secrets.write_missing(tmp_path / "s", make_secrets.make_values()) == ["service_password"]
+    assert (tmp_path / "s" / "service_password").read_text() != values["service_password"]
+    assert (tmp_path / "s" / "fernet_key").read_text() == values["fernet_key"]
 
 
 def test_the_certificate_is_made_once(tmp_path: Path) -> None:
@@ -196,7 +271,7 @@ def test_the_certificate_is_made_once(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert "DNS:backups.example" in shown.stdout
+    assert "DNS:backups.example, DNS:proxy" in shown.stdout
 
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
