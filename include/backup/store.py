@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 READ_CHUNK_BYTES = 1 << 18
 READ_ATTEMPTS = 4
+# Small objects that are read at a time where there are many: each needs a connection of its own.
+SMALL_READS = 16
 WRITE_ATTEMPTS = 5
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
@@ -111,7 +113,7 @@ class ObjectStore:
             retries={"mode": "standard", "max_attempts": 5},
             connect_timeout=10,
             read_timeout=60,
-            max_pool_connections=concurrency + 2,
+            max_pool_connections=max(concurrency, SMALL_READS) + 2,
             s3={
                 "addressing_style": "path" if connection.endpoint_url else "auto",
                 # Over TLS the signature covers x-amz-checksum-sha256, and that the body: it need not be hashed twice.

@@ -127,7 +127,8 @@ def demo(options: argparse.Namespace) -> int:
     base = stack.layout.port_base
     command = "make down" if base == DEFAULT_PORT_BASE else f"make down PORT_BASE={base}"
     console.print()
-    for line in (*all_lines(others), *summary_lines(result, down_command=command)):
+    seconds = sum(other.seconds for other in others)
+    for line in (*all_lines(others), *summary_lines(result, down_command=command, others_seconds=seconds)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if options.verbose:
         _print_phases(console, result.up.to_json())

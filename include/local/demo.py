@@ -143,8 +143,9 @@ def message_text(message: object) -> str:
     return str(message.get("text", message)) if isinstance(message, dict) else str(message)
 
 
-def summary_lines(result: DemoResult, *, down_command: str) -> list[str]:
+def summary_lines(result: DemoResult, *, down_command: str, others_seconds: float = 0.0) -> list[str]:
     """Return what a person reads at the end."""
+    more = f", {others_seconds:.0f} s more for the other DAGs" if others_seconds else ""
     steps = ", ".join(f"{name} {seconds:g} s" for name, seconds in result.steps.items())
     identical = (
         "every row identical"
@@ -158,7 +159,7 @@ def summary_lines(result: DemoResult, *, down_command: str) -> list[str]:
         f"steps     {steps}",
         f"archive   {result.archive_url} at {result.endpoint}",
         f"Airflow   {result.ui_url}  user {result.ui_user}  password {result.ui_password}",
-        f"took      {result.seconds:.0f} s; stop everything with: {down_command}",
+        f"took      {result.seconds:.0f} s{more}; stop everything with: {down_command}",
     ]
     return lines if result.slack is None else [*lines[:-2], f"Slack     {result.slack}", *lines[-2:]]
 

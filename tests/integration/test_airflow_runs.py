@@ -30,7 +30,7 @@ EVIDENCE = {
     "preflight": r"backup \S+ can be taken: server 17\.\d+, pg_dump 17\.\d+, TLSv1\.3 \(verify-full\), .* \d+ bytes",
     "dump": r"dump of \S+ was taken: \d+ bytes in [\d.]+ s, data as of \d{4}-\S+Z \(LSN >= \S+\)",
     "compress": r"\d+ tables, \d+ rows, \d+ bytes stored in \d+; every member read, hashed and whole, in [\d.]+ s",
-    "upload": r"stored at s3://\S+/daily/\S+\.tar: \d+ bytes in \d+ parts \(0 from an earlier try\), [\d.]+ s",
+    "upload": r"stored at s3://\S+/daily/\S+\.tar: \d+ bytes in \d+ parts \(0 sent before\), [\d.]+ s",
     "verify": r"verified: \d+ bytes, SHA-256 \S{44}-\d+ \(kept by the store\), encryption aws:kms arn:\S+, .*[\d.]+ s",
     "prepare_scratch": r"scratch folder \S+ is ready; 0 dead servers removed",
     "restore_test": r"proven \(complete\): \d+ tables, \d+ rows, every row identical; .*[\d.]+ s, proof \S+",

@@ -171,7 +171,10 @@ def test_the_command_line_shows_first_and_puts_back_then(
 
     shown = cli.here("show", "pulse_messages", ctx.backup_id)
     assert "all as storage.objects says" in shown.out
+    assert "bytes read back" in shown.out
+    assert [word for word in ("not carried", "tables", "pg_restore") if word in shown.out] == []
     full = str(parse_backup_id(ctx.backup_id)).replace("_attachments_", "_full_")
+    assert "not carried  files of Supabase Storage" in cli.here("show", "pulse_messages", full).out
     assert cli.here(*arguments[:2], full, *arguments[3:], "--dry-run").document["preview"]["same"] == report["written"]
     refused = cli.here("restore-attachments", "pulse_messages", ctx.backup_id, "--to-bucket", "nowhere-at-all", "--yes")
     assert refused.code == 3

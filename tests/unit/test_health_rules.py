@@ -246,7 +246,7 @@ def test_a_disk_that_fills_up_is_told_with_the_days_that_are_left(
     ("changes", "wanted"),
     [
         ({"unreachable": {"Supabase": "503"}}, "unreachable:Supabase"),
-        ({"copies_missing": ("backup store: too old",)}, "copies:backup store: too old"),
+        ({"copies_missing": {"backup store": "backup store: too old"}}, "copies:backup store"),
         ({"object_problems": {"x": "encryption none"}}, "object:x"),
         ({"rejected_sources": {"shop": "policy.yaml:7: no"}}, "left_out:shop"),
         ({"left_slots": {"old": "old has left the policy"}}, "left_slot:old"),

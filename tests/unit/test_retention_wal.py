@@ -113,6 +113,7 @@ def test_the_log_before_the_oldest_kept_base_backup_goes_and_nothing_else(bucket
     assert [one.objects for one in dry_run(ctx, plan).removed if one.what == "log"] == [16]
     assert stored(bucket) == list(range(5, 45))
     report = execute(ctx, plan)
+    assert "removed 1 backup, 16 segments of WAL (" in report.line()
     assert report.failures == ()
     assert stored(bucket) == list(range(20, 45))
     assert {late, KEYS.history(2)} <= bucket.s3.visible()

@@ -28,9 +28,8 @@ def prove_attachments(
     differences = [*_own_bytes(store, manifest), *_referenced(catalog, manifest)]
     facts = manifest.attachments
     count, size = (0, 0) if facts is None else (len(facts.files), facts.bytes)
-    detail = (
-        f"{count} files, {size} bytes; {manifest.archive.size} bytes read back, {len(manifest.depends_on)} archives"
-    )
+    earlier = f", {len(manifest.depends_on)} earlier archives looked at" if manifest.depends_on else ""
+    detail = f"{count} files, {size} bytes; {manifest.archive.size} bytes read back{earlier}"
     return Proof(
         proof_id=f"{started_at:%Y%m%dT%H%M%SZ}_{secrets.token_hex(3)}",
         backup_id=manifest.backup_id,

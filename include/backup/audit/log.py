@@ -11,12 +11,11 @@ from include.backup.audit.month import Month
 from include.backup.errors import ArchiveError, ObjectMissingError
 from include.backup.policy import SourcePolicy
 from include.backup.retention.bases import clusters_of
-from include.backup.store import ObjectInfo, ObjectStore
+from include.backup.store import SMALL_READS, ObjectInfo, ObjectStore
 from include.backup.wal.keys import ClusterKeys, runs_prefix
 from include.backup.wal.record import read_record
 from include.backup.wal.stored import stored_timelines
 
-CONCURRENCY = 16
 WAL = "wal"
 
 
@@ -50,7 +49,7 @@ def _read(store: ObjectStore, keys: Iterable[str]) -> Iterator[WalRun]:
             return None
         return WalRun(finished_at=record.finished_at, mark_time=record.mark_time, state=record.state.value)
 
-    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="runs") as pool:
+    with ThreadPoolExecutor(SMALL_READS, thread_name_prefix="runs") as pool:
         yield from (run for run in pool.map(read, keys) if run is not None)
 
 

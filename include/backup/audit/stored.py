@@ -20,9 +20,8 @@ from include.backup.manifest import fingerprint
 from include.backup.partial import partial_text
 from include.backup.proof import record as proofs
 from include.backup.proof.record import Result
-from include.backup.store import ObjectInfo, ObjectStore
+from include.backup.store import SMALL_READS, ObjectInfo, ObjectStore
 
-CONCURRENCY = 16
 _PROOF_TIME = "%Y%m%dT%H%M%SZ"
 
 
@@ -51,7 +50,7 @@ def read_backups(
 ) -> tuple[BackupFact, ...]:
     """Return what is known of each whole backup, oldest first."""
     whole = [item for item in listed if item.archive is not None and item.manifest is not None]
-    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="audit") as pool:
+    with ThreadPoolExecutor(SMALL_READS, thread_name_prefix="audit") as pool:
         return tuple(pool.map(lambda item: _read(store, item, proofs.get(item.backup_id, ())), whole))
 
 

@@ -43,8 +43,8 @@ def run(ctx: StepContext) -> StoreWalReport:
     started = time.monotonic()
     try:
         return _report(ctx, started)
-    except WalSegmentMissingError as error:
-        ctx.log.info("%s", error)
+    except WalSegmentMissingError:
+        ctx.log.info("not all of the WAL that %s needs is stored yet; storing it now", ctx.backup_id)
     if ctx.source.incremental is None:
         raise ParameterError(
             f"the policy has no incremental block for {ctx.source.name}, so that nobody stores its WAL and no base "

@@ -12,7 +12,7 @@ from include.backup.cli.session import Session
 from include.backup.errors import CleanupError
 from include.backup.evidence import open_ledger
 from include.backup.retention.cleanup import CleanupContext, CleanupPlan, plan_cleanup
-from include.backup.retention.execute import CleanupReport, dry_run, execute
+from include.backup.retention.execute import LOG, CleanupReport, Removed, dry_run, execute
 from include.backup.steps.context import encryption_of
 
 
@@ -47,7 +47,7 @@ def _lines(session: Session, plan: CleanupPlan, report: CleanupReport) -> Iterat
     if session.arguments.all:
         yield from report.decisions
         yield ""
-    rows = [(one.what, one.name, size_text(one.size), "; ".join(one.failed) or one.reason) for one in report.removed]
+    rows = [(one.what, one.name, _size(one), "; ".join(one.failed) or one.reason) for one in report.removed]
     if rows:
         yield from columns(("what", "name", "size", "why"), rows)
     yield from report.skipped
@@ -55,3 +55,8 @@ def _lines(session: Session, plan: CleanupPlan, report: CleanupReport) -> Iterat
     yield report.line()
     if report.dry_run and not plan.nothing_to_do:
         yield "nothing was changed; --delete does it"
+
+
+def _size(one: Removed) -> str:
+    """Of WAL the segments are counted: a listing of names tells no sizes."""
+    return f"{one.objects} segments" if one.what == LOG else size_text(one.size)

@@ -43,6 +43,16 @@ def run(session: Session) -> int:
     return 0
 
 
+def _holds(manifest: Manifest) -> Iterator[str]:
+    if manifest.base is not None:
+        yield from _base(manifest.base)
+    elif manifest.attachments is None:
+        yield f"holds        {manifest.tables} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
+    if manifest.left_out:
+        yield f"             {manifest.left_out.upper()[:7]}{manifest.left_out[7:]}"
+    yield from _files(manifest)
+
+
 def _base(base: BaseFacts) -> Iterator[str]:
     """Yield what a base backup holds, and what it needs to be started from."""
     yield f"holds        {base.files} files of the cluster {base.system_identifier}, {size_text(base.bytes)}"
@@ -70,35 +80,32 @@ def _lines(url: str, manifest: Manifest, proofs: tuple[Proof, ...], standing: St
         f"             {size_text(archive.size)} ({size_text(manifest.uncompressed_bytes)} uncompressed), "
         f"{archive.storage_class}, encryption {archive.encryption}"
     )
-    if manifest.base is None:
-        yield f"holds        {manifest.tables} tables, {manifest.rows} rows, {manifest.toc_entries} objects"
-    else:
-        yield from _base(manifest.base)
-    if manifest.left_out:
-        yield f"             {manifest.left_out.upper()[:7]}{manifest.left_out[7:]}"
-    yield from _files(manifest)
+    yield from _holds(manifest)
     if manifest.copy_of is not None:
         yield f"copy of      {manifest.copy_of.backup_id}, checked by {manifest.copy_of.checked_by}"
     for backup_id in manifest.depends_on:
         yield f"needs        {backup_id}"
-    majors = ", ".join(str(major) for major in manifest.fits.server_majors)
-    yield f"fits         PostgreSQL {majors}; pg_restore {manifest.fits.pg_restore_minimum} or newer"
+    if manifest.attachments is None:
+        majors = ", ".join(str(major) for major in manifest.fits.server_majors)
+        yield f"fits         PostgreSQL {majors}; pg_restore {manifest.fits.pg_restore_minimum} or newer"
     yield f"took         {', '.join(f'{name} {seconds:.1f} s' for name, seconds in manifest.durations.items())}"
     yield f"proof        {standing.value}"
     for proof in proofs:
-        yield from _proof_lines(proof)
-    for item in dump.not_carried:
-        yield f"not carried  {item.what} ({item.why}): {item.to_do}"
-    if manifest.base is None:
+        yield from _proof_lines(proof, of_files=manifest.attachments is not None)
+    if manifest.attachments is None:  # what a dump does not carry is said with the backup of the database
+        yield from (f"not carried  {item.what} ({item.why}): {item.to_do}" for item in dump.not_carried)
+    if manifest.table_data:
         yield ""
         yield from _tables(manifest)
 
 
-def _proof_lines(proof: Proof) -> Iterator[str]:
+def _proof_lines(proof: Proof, *, of_files: bool) -> Iterator[str]:
     seconds = (proof.finished_at - proof.started_at).total_seconds()
+    tables = proof.tables if proof.base is None else proof.base.tables
+    seen = "; ".join(check.detail for check in proof.checks) if of_files else f"{len(tables)} tables, {proof.rows} rows"
     yield (
         f"             {proof.finished_at:%Y-%m-%d %H:%M} UTC {proof.result.value} ({proof.level.value}): "
-        f"{len(proof.tables)} tables, {proof.rows} rows in {seconds:.1f} s"
+        f"{seen} in {seconds:.1f} s"
     )
     for difference in proof.differences:
         yield f"               {' '.join(str(difference).split())}"

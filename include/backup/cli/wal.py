@@ -156,7 +156,7 @@ def _lines(standing: WalStanding) -> Iterator[str]:
         for window in standing.windows
     ]
     if rows:
-        yield from columns(("base backup", "from (UTC)", "to (UTC)", "next segment missing"), rows)
+        yield from columns(("base backup", "from (UTC)", "to (UTC)", "up to segment, without it"), rows)
     for gap in standing.gaps[:SHOWN_GAPS]:
         yield f"gap: {gap.segments} segments, {gap.first.name} to {gap.last.name}"
     if len(standing.gaps) > SHOWN_GAPS:

@@ -84,14 +84,24 @@ class CopiesReport:
 
     @property
     def met(self) -> bool:
-        return self.counted >= COPIES_WANTED and self.kinds >= KINDS_WANTED and self.off_site >= OFF_SITE_WANTED
+        return not self.lacking()
+
+    def figures(self) -> tuple[tuple[str, int, int], ...]:
+        """Return what the rule counts: its name, how many there are, how many there have to be."""
+        return (
+            ("copies", self.counted, COPIES_WANTED),
+            ("kinds of storage", self.kinds, KINDS_WANTED),
+            ("off-site", self.off_site, OFF_SITE_WANTED),
+        )
+
+    def lacking(self) -> tuple[tuple[str, int, int], ...]:
+        """Return of these what there is too little of."""
+        return tuple(one for one in self.figures() if one[1] < one[2])
 
     def line(self) -> str:
         """Return one line of evidence."""
-        return (
-            f"3-2-1 {'met' if self.met else 'NOT met'}: {self.counted} of {COPIES_WANTED} copies, "
-            f"{self.kinds} of {KINDS_WANTED} kinds of storage, {self.off_site} of {OFF_SITE_WANTED} off-site"
-        )
+        counts = ", ".join(f"{count} of {wanted} {name}" for name, count, wanted in self.figures())
+        return f"3-2-1 {'met' if self.met else 'NOT met'}: {counts}"
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """Yield the table's rows, for a log or a terminal."""

@@ -21,9 +21,8 @@ from include.backup.evidence.record import (
     records_prefix,
     sequence_of,
 )
-from include.backup.store import ObjectStore
+from include.backup.store import SMALL_READS, ObjectStore
 
-CONCURRENCY = 16
 BATCH = 512
 
 
@@ -202,7 +201,7 @@ def read_records(store: ObjectStore, source: str, sequences: Sequence[int]) -> I
         except ObjectMissingError:
             return Stored(sequence=sequence, content=None)
 
-    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="evidence") as pool:
+    with ThreadPoolExecutor(SMALL_READS, thread_name_prefix="evidence") as pool:
         for start in range(0, len(sequences), BATCH):
             yield from pool.map(read, sequences[start : start + BATCH])
 

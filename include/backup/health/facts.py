@@ -87,7 +87,7 @@ class HealthFacts:
     wal: WalFacts | None = None
     disks: tuple[DiskFact, ...] = ()
     unreachable: Mapping[str, str] = field(default_factory=dict)
-    copies_missing: tuple[str, ...] = ()
+    copies_missing: Mapping[str, str] = field(default_factory=dict)
     object_problems: Mapping[str, str] = field(default_factory=dict)
     rejected_sources: Mapping[str, str] = field(default_factory=dict)
     left_slots: Mapping[str, str] = field(default_factory=dict)

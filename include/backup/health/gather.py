@@ -195,8 +195,9 @@ def _disks(ctx: GatherContext, backups: tuple[BackupFact, ...], unreachable: dic
     yield DiskFact(name="the source's disk", used=use.used, size=use.size)
 
 
-def _copies(ctx: GatherContext, catalog: Catalog) -> tuple[str, ...]:
-    """Return which copies do not count. A source that is not hosted has none at Supabase, which is no alert."""
+def _copies(ctx: GatherContext, catalog: Catalog) -> dict[str, str]:
+    """Return which copies do not count, or what else the rule lacks: the same as long as it is the same one, however
+    old it gets. A source that is not hosted has none at Supabase, which is no alert."""
     report = look_at_copies(
         source=ctx.source,
         catalog=catalog,
@@ -205,5 +206,6 @@ def _copies(ctx: GatherContext, catalog: Catalog) -> tuple[str, ...]:
         now=ctx.now,
     )
     if ctx.source.supabase is None or report.met:
-        return ()
-    return tuple(f"{copy.place}: {copy.problem}" for copy in report.copies if copy.problem) or (report.line(),)
+        return {}
+    problems = {copy.place.value: f"{copy.place}: {copy.problem}" for copy in report.copies if copy.problem}
+    return problems or {name: f"{count} of {wanted} {name}" for name, count, wanted in report.lacking()}

@@ -33,13 +33,13 @@ def platform_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPo
             evidence=f"{name} does not answer: {why}",
             next_step=f"check the connection of {name}; until then nothing is known from there",
         )
-    for missing in facts.copies_missing:
+    for what, missing in facts.copies_missing.items():
         yield Finding(
             rule="copies",
-            subject=missing,
+            subject=what,
             severity=Severity.WARNING,
-            evidence=f"a copy that the strategy asks for is missing: {missing}",
-            next_step=f"`python -m include.backup copies {source.name}` shows which copy is missing",
+            evidence=f"the strategy's 3-2-1 is not met: {missing}",
+            next_step=f"`python -m include.backup copies {source.name}` shows each copy, and why it does not count",
         )
     for backup_id, problem in facts.object_problems.items():
         yield Finding(

@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 WAL_BATCH = 5000
 SCRATCH_HOURS = 12
 SHOWN = 15
+LOG = "log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +83,13 @@ class CleanupReport:
     def line(self) -> str:
         """Return one line of evidence."""
         verb = "would remove" if self.dry_run else "removed"
-        counts = ", ".join(f"{count} {what}" for what, count in self.to_dict()["removed"].items()) or "nothing"
-        text = f"{self.source}: {verb} {counts} ({self.bytes} bytes), kept {sum(self.kept.values())} backups"
+        removed = dict(self.to_dict()["removed"])
+        size = f"{self.bytes} bytes"
+        if removed.pop(LOG, None) is not None:
+            removed["segments of WAL"] = sum(one.objects for one in self.removed if one.what == LOG)
+            size += " besides WAL"
+        counts = ", ".join(f"{count} {what}" for what, count in removed.items()) or "nothing"
+        text = f"{self.source}: {verb} {counts} ({size}), kept {sum(self.kept.values())} backups"
         if self.failures:
             text += f"; {len(self.failures)} objects could NOT be removed"
         if self.lost:
@@ -107,7 +113,7 @@ def dry_run(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
         ),
         *(
             Removed(
-                what="log",
+                what=LOG,
                 name=_wal_name(one),
                 reason=one.why,
                 objects=sum(1 for _ in expired_segments(ctx.store, one)),
@@ -254,7 +260,7 @@ def _delete_wal(ctx: CleanupContext, expiry: WalExpiry) -> Removed:
         count += sum(one.gone is not Gone.LEFT for one in outcomes)
         hidden += sum(one.gone is Gone.HIDDEN for one in outcomes)
         failed += [f"{one.key}: {one.error}" for one in outcomes if one.gone is Gone.LEFT]
-    return Removed(what="log", name=name, reason=expiry.why, objects=count, hidden=hidden, failed=tuple(failed))
+    return Removed(what=LOG, name=name, reason=expiry.why, objects=count, hidden=hidden, failed=tuple(failed))
 
 
 def _wal_name(expiry: WalExpiry) -> str:

@@ -212,6 +212,7 @@ def _manifest(
         run=run_facts(ctx),
         toc_version="",
         toc_entries=0,
+        dump=replace(recovery_point.dump, not_carried=()),  # it is said of the database, in its own manifest
         archive=ArchiveObject(
             key=target.key,
             size=stored.size,

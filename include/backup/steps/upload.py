@@ -65,7 +65,7 @@ class UploadReport:
         rate = self.size / max(self.seconds, 0.001) / 1e6
         return (
             f"{self.backup_id} stored at {self.key}: {self.size} bytes in {self.parts} parts "
-            f"({self.resumed_parts} from an earlier try), {self.seconds:.1f} s, {rate:.0f} MB/s"
+            f"({self.resumed_parts} sent before), {self.seconds:.1f} s, {rate:.0f} MB/s"
         )
 
 
