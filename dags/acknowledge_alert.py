@@ -34,7 +34,7 @@ PARAMETERS = {
         minLength=1,
         maxLength=500,
         title="Alert",
-        description_md="Its id as Slack and the log of `backup_health` show it, or its name, e.g. `late:daily`.",
+        description_md="Its id as Slack and the log of backup_health show it, or its name, e.g. late:daily.",
     ),
     "note": Param(
         type="string",

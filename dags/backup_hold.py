@@ -33,7 +33,7 @@ PARAMETERS = {
         type="string",
         pattern=r"^[a-zA-Z0-9_-]{4,120}$(?!\n)",
         title="Backup, or hold",
-        description_md="To add: a backup's id, or `latest-proven`. To release: the hold's id.",
+        description_md="To add: a backup's id, or latest-proven. To release: the hold's id.",
     ),
     "reason": Param(
         type="string",

@@ -43,8 +43,8 @@ def parameters() -> dict[str, Param]:
             description_md="Take a full one now, whatever is due.",
         ),
         "reason": Param(
-            "",
-            type="string",
+            None,
+            type=["null", "string"],
             maxLength=500,
             title="Reason",
             description_md="Who or what asks for it; goes into the log.",

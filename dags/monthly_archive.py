@@ -53,7 +53,7 @@ def parameters() -> dict[str, Param]:
             type="string",
             enum=["by month", "yes", "no"],
             title="Copy to the yearly tier",
-            description_md="`by month` copies in January; `yes` makes up for a January that was missed.",
+            description_md="**by month** copies in January; **yes** makes up for a January that was missed.",
         ),
     }
 

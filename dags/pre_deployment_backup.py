@@ -39,13 +39,13 @@ def parameters(tier: TierPolicy) -> dict[str, Param]:
             type="string",
             pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$(?!\n)",
             title="Release",
-            description_md="What is about to be deployed, e.g. `2025.3.1`: letters, digits, `.`, `_`, `+`, `-`.",
+            description_md="What is about to be deployed, e.g. 2025.3.1: letters, digits, dots, underscores, + and -.",
         ),
         "git_sha": Param(
             type="string",
             pattern=r"^[0-9a-f]{7,40}$(?!\n)",
             title="Git commit",
-            description_md="The commit of the release, 7 to 40 digits of `0-9a-f`.",
+            description_md="The commit of the release, 7 to 40 of its digits (0-9, a-f).",
         ),
         "wait_for_proof": Param(
             tier.prove == "in_chain",

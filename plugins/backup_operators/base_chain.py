@@ -48,7 +48,7 @@ def base_chain(source: SourcePolicy, policy: BaseBackupPolicy) -> None:
         task_id="preflight",
         execution_timeout=limits.preflight,
         full="{{ params.full }}",
-        reason="{{ params.reason }}",
+        reason="{{ params.reason or '' }}",
         **step,
     )
     take = TakeBaseOperator(

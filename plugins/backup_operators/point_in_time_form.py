@@ -1,4 +1,7 @@
-"""The form of a point-in-time recovery, for a person under stress: what is left empty is chosen well."""
+"""The form of a point-in-time recovery, for a person under stress: what is left empty is chosen well.
+
+No `code` in its help texts: Airflow paints it over the line above.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def _to() -> dict[str, Param]:
             enum=["time", "lsn", "xid", "name", "latest"],
             title="Recover to",
             description_md="A time needs the field below; a position, a transaction or a restore point the one after. "
-            "`latest` is the end of the stored log.",
+            "**latest** is the end of the stored log.",
             section=TO,
         ),
         "target_time": Param(
@@ -42,14 +45,14 @@ def _to() -> dict[str, Param]:
             type=["null", "string"],
             format="date-time",
             title="Time",
-            description_md="For `time`, with its zone: `2025-01-19T14:30:00Z`. The last commit before it is the last "
-            "that is there.",
+            description_md="For **time**, in the time zone that the menu at the left shows. The last commit before it "
+            "is the last that will be there: give the moment just before the mistake.",
             section=TO,
         ),
         "target_value": _text(
             "Position, transaction or name",
             VALUE_PATTERN,
-            "For `lsn` e.g. `16/B374D848`, for `xid` e.g. `123456`, for `name` what pg_create_restore_point() got.",
+            "For **lsn** e.g. 16/B374D848, for **xid** e.g. 123456, for **name** what pg_create_restore_point() got.",
             TO,
         ),
     }
@@ -90,7 +93,7 @@ def _where() -> dict[str, Param]:
             type="string",
             pattern=FOLDER_PATTERN,
             title="Folder",
-            description_md="Below `BACKUP_RESTORE_DIR`; must not exist yet.",
+            description_md="A new one, made where the worker's BACKUP_RESTORE_DIR points; must not exist yet.",
             section=WHERE,
         ),
         "port": Param(
@@ -99,11 +102,15 @@ def _where() -> dict[str, Param]:
             minimum=1024,
             maximum=65535,
             title="Port",
-            description_md="Of the new server, on 127.0.0.1.",
+            description_md="Of the new server, on the worker's 127.0.0.1; must be free.",
             section=WHERE,
         ),
         "preview_only": Param(
-            False, type="boolean", title="Only look", description_md="Show what would be done.", section=WHERE
+            False,
+            type="boolean",
+            title="Only show what would happen",
+            description_md="On: the run ends after the preview, whose log says what can be. **Off: it is done.**",
+            section=WHERE,
         ),
     }
 

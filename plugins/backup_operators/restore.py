@@ -102,7 +102,7 @@ def wish_of(context: Context) -> Any:
         where=Where(given["where"]),
         server=given["server"] or None,
         database=given["database"] or None,
-        reason=str(given["reason"]),
+        reason=given["reason"] or "",
         **{name: bool(given[name]) for name in flags},
     )
 

@@ -1,4 +1,8 @@
-"""The form of a restore, for a person under stress: what is left empty is safe."""
+"""The form of a restore, for a person under stress: what is left empty is safe.
+
+Airflow paints `code` in a help text over the line above it, and lets nobody trigger while a text that must not be null
+is empty.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from include.backup.policy import RestorePolicy
 from include.backup.restore.words import Choosing, Where
 
 WHICH, WHERE, SURE = "Which backup", "Where to", "Are you sure"
+NO_SERVER = "the only one"
 # ``$`` also matches before a last newline, hence what follows it.
 ID_PATTERN = r"^[a-z][a-z0-9_]{0,80}_[0-9]{8}T[0-9]{6}Z_[0-9a-f]{6}$(?!\n)"
 RELEASE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$(?!\n)"
@@ -27,24 +32,27 @@ def _which() -> dict[str, Param]:
             type="string",
             enum=[how.value for how in Choosing],
             title="Choose by",
-            description_md="`latest proven` needs nothing else. The others need the field of their name below.",
+            description_md="**latest proven** needs nothing else. The others need the field of their name below.",
             section=WHICH,
         ),
         "backup_id": _text(
-            "Backup id", ID_PATTERN, "For `id`, e.g. `pulse_messages_daily_full_20250119T020000Z_3fa9c1`.", WHICH
+            "Backup id", ID_PATTERN, "For **id**, e.g. pulse_messages_daily_full_20250119T020000Z_3fa9c1.", WHICH
         ),
         "before": Param(
             None,
             type=["null", "string"],
             format="date-time",
             title="Before",
-            description_md="For `latest before`: the newest backup whose data is not younger; `2025-01-19T11:30:00Z`.",
+            description_md="For **latest before**: the newest backup whose data is not younger. In the time zone that "
+            "the menu at the left shows.",
             section=WHICH,
         ),
         "release": _text(
-            "Release", RELEASE_PATTERN, "For `release`: the backup that was taken before it was deployed.", WHICH
+            "Release", RELEASE_PATTERN, "For **release**: the backup that was taken before it was deployed.", WHICH
         ),
-        "git_sha": _text("Git commit", SHA_PATTERN, "Only beside `release`, when it was deployed twice.", WHICH),
+        "git_sha": _text(
+            "Git commit", SHA_PATTERN, "Only beside a release, when it was deployed twice: 7 to 40 digits of it.", WHICH
+        ),
         "unproven": _yes("Also a backup that nobody has proven", "Nobody has shown that it restores.", WHICH),
     }
 
@@ -57,8 +65,8 @@ def _where(restore: RestorePolicy) -> dict[str, Param]:
             enum=[where.value for where in Where],
             title="Target",
             description_md=(
-                "`scratch database`: a new one, for looking at. `named database`: with the name below. "
-                "`production`: **the source itself is replaced**, after approval."
+                "**scratch database**: a new one, for looking at. **named database**: with the name below. "
+                "**production**: the source itself is **replaced**, after approval."
             ),
             section=WHERE,
         ),
@@ -67,10 +75,11 @@ def _where(restore: RestorePolicy) -> dict[str, Param]:
             type=["null", "string"],
             enum=[None, *restore.servers],
             title="Server",
-            description_md="Of the policy's `restore.servers`; empty: the only one.",
+            values_display={"null": NO_SERVER},
+            description_md="Of the scratch or named database; the policy lists them in restore.servers.",
             section=WHERE,
         ),
-        "database": _text("Database", DATABASE_PATTERN, "For `named database`.", WHERE),
+        "database": _text("Database", DATABASE_PATTERN, "For **named database**.", WHERE),
         "with_roles": _yes("Make roles that are missing", "From the backup, without their superuser rights.", WHERE),
         "in_place": _yes(
             "In place instead of a swap",
@@ -90,8 +99,8 @@ def _sure() -> dict[str, Param]:
             section=SURE,
         ),
         "reason": Param(
-            "",
-            type="string",
+            None,
+            type=["null", "string"],
             maxLength=500,
             title="Reason",
             description_md="What happened, for who approves and for the evidence.",

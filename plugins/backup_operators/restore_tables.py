@@ -151,5 +151,5 @@ def tables_wish(context: Context) -> Any:
         touches_children=bool(given["touch_children"]),
         unproven=bool(given["unproven"]),
         dry_run=bool(given["dry_run"]),
-        reason=str(given["reason"]),
+        reason=given["reason"] or "",
     )

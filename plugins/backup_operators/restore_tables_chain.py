@@ -51,7 +51,7 @@ def table_parameters(restore: RestorePolicy) -> dict[str, Param]:
             minItems=1,
             maxItems=100,
             title="Tables",
-            description_md='One a line, `schema.table`; odd names in double quotes: `"My Schema".table`.',
+            description_md='One a line, as schema.table; odd names in double quotes: "My Schema".table',
             section=WHAT,
         ),
         "mode": Param(
@@ -60,8 +60,8 @@ def table_parameters(restore: RestorePolicy) -> dict[str, Param]:
             enum=list(MODES),
             title="Mode",
             description_md=(
-                "`beside`: into a new schema, nothing is changed. `replace`: **makes the tables what they were**, by "
-                "key. `missing`: only adds rows that are gone."
+                "**beside**: into a new schema, nothing is changed. **replace**: makes the tables **what they were**, "
+                "by key. **missing**: only adds rows that are gone."
             ),
             section=WHAT,
         ),
@@ -71,7 +71,7 @@ def table_parameters(restore: RestorePolicy) -> dict[str, Param]:
             type="string",
             enum=[place.value for place in PLACES],
             title="Target",
-            description_md="`production`: the source itself, after approval. `named database`: one of the name below.",
+            description_md="**production**: the source itself, after approval. **named database**: by its name below.",
             section=WHERE,
         ),
         **{name: shared[name] for name in SHARED[6:]},

@@ -109,7 +109,7 @@ class PreviewRestoreOperator(RestoreBaseOperator):
             "rows_now": 0 if order.target is None else order.target.rows,
             "rows_then": order.backup_rows,
             "estimated_seconds": order.estimated_seconds,
-            "line": f"{order.database} on {order.address} would become {order.backup_id}; nothing was changed",
+            "line": order.line(),
         }
 
 

@@ -150,5 +150,14 @@ def test_a_table_that_none_has_is_named(stored: Stored) -> None:
     stored.add(10, USERS)
     with pytest.raises(BackupMissingError, match=r"shop has no proven backup of public\.events"):
         stored.choose(EVENTS)
-    with pytest.raises(BackupMissingError, match="shop has no proven full backup of 2026-01-01T00:00:00Z or earlier"):
-        stored.choose(how=Choosing.BEFORE, before=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_who_wants_an_older_one_than_there_is_is_told_of_the_oldest_that_will_do(stored: Stored) -> None:
+    stored.add(30, USERS, proven=False)
+    stored.add(20, USERS)
+    stored.add(10, USERS)
+    early = datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(BackupMissingError) as refused:
+        stored.choose(how=Choosing.BEFORE, before=early)
+    assert "shop has no proven full backup of 2026-01-01T00:00:00Z or earlier" in str(refused.value)
+    assert f"the oldest one's data is of {NOON - timedelta(hours=20):%Y-%m-%dT%H:%M:%SZ}" in str(refused.value)

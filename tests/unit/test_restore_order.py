@@ -73,7 +73,7 @@ def test_an_order_reads_back_as_it_was_written() -> None:
     question = written.question()
     store = MemoryStore({order_key(RESTORE_ID, question.seal): written.to_json()})
     assert read_order(store, RestoreOrder, RESTORE_ID, question.seal) == written
-    for words in ("al", "PRODUCTION", "bad deploy", "public.orders", question.seal, "warning      careful"):
+    for words in ("al", "PRODUCTION", "bad deploy", "public.orders", question.seal, "| warning | careful |"):
         assert words in question.text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from include.backup.inventory import CONCURRENCY, LATEST, LATEST_PROVEN, Standin
 from include.backup.manifest import Manifest
 from include.backup.postgres.toc import read_toc
 from include.backup.restore.plan import TOC_MEMBER
+from include.backup.restore.target import shown
 from include.backup.restore.words import Choosing
 from include.backup.steps.context import GIT_SHA_PATTERN, RELEASE_PATTERN
 from include.backup.table_restore.names import choose_tables, parse_table_name
@@ -111,19 +112,27 @@ def choose(catalog: Catalog, source: str, choice: Choice, *, unproven: bool = Fa
 def _newest(catalog: Catalog, source: str, choice: Choice, *, unproven: bool) -> str:
     """Return the backup whose data is the newest; when a run was due says little of when it read."""
     kinds = ("full", "tables") if choice.tables else ("full",)
-    found = [
-        manifest
-        for manifest in _manifests(catalog, kinds=kinds)
-        if choice.before is None or manifest.dump.snapshot.time <= choice.before
-    ]
-    newest_first = sorted(found, key=lambda manifest: manifest.dump.snapshot.time, reverse=True)
-    for manifest in newest_first:
-        is_proven = unproven or read_standing(catalog, manifest.backup_id) is Standing.PROVEN
-        if is_proven and _holds(catalog, manifest, choice.tables):
-            return manifest.backup_id
-    raise BackupMissingError(
-        f"{source} has no {_what(choice, unproven)}; `python -m include.backup list {source}` shows what there is"
+    newest_first = sorted(
+        _manifests(catalog, kinds=kinds), key=lambda manifest: manifest.dump.snapshot.time, reverse=True
     )
+    for manifest in newest_first:
+        early = choice.before is None or manifest.dump.snapshot.time <= choice.before
+        if early and _will_do(catalog, manifest, choice, unproven):
+            return manifest.backup_id
+    # For tables each would cost a look into its archive.
+    oldest = next(
+        (one for one in reversed(newest_first) if not choice.tables and _will_do(catalog, one, choice, unproven)), None
+    )
+    there = "" if oldest is None else f"the oldest one's data is of {oldest.dump.snapshot.time:%Y-%m-%dT%H:%M:%SZ}; "
+    raise BackupMissingError(
+        f"{source} has no {_what(choice, unproven)}; {there}"
+        f"`python -m include.backup list {source}` shows what there is"
+    )
+
+
+def _will_do(catalog: Catalog, manifest: Manifest, choice: Choice, unproven: bool) -> bool:
+    is_proven = unproven or read_standing(catalog, manifest.backup_id) is Standing.PROVEN
+    return is_proven and _holds(catalog, manifest, choice.tables)
 
 
 def _what(choice: Choice, unproven: bool) -> str:
@@ -166,24 +175,32 @@ def _of_release(catalog: Catalog, source: str, choice: Choice) -> str:
             and (choice.git_sha is None or release.git_sha.startswith(choice.git_sha))
         )
 
-    found = [manifest for manifest in _manifests(catalog, tier=RELEASE_TIER) if meant(manifest)]
+    manifests = _manifests(catalog, tier=RELEASE_TIER)
+    found = [manifest for manifest in manifests if meant(manifest)]
     wanted = f"{choice.release}" + (f" ({choice.git_sha})" if choice.git_sha else "")
     if not found:
         raise BackupMissingError(
-            f"{source} has no backup that was taken before release {wanted}; "
+            f"{source} has no backup that was taken before release {wanted}; {_releases(manifests)}; "
             f"`python -m include.backup list {source} --tier {RELEASE_TIER}` shows what there is"
         )
     if len(found) > 1:
-        shown = "; ".join(
+        listed = "; ".join(
             f"{manifest.backup_id} of {manifest.dump.snapshot.time:%Y-%m-%d %H:%M:%S} UTC"
             + (f", commit {manifest.release.git_sha}" if manifest.release else "")
             for manifest in sorted(found, key=lambda manifest: manifest.dump.snapshot.time)
         )
         raise AmbiguousChoiceError(
-            f"release {wanted} has {len(found)} backups, of which some may hold what it already did: {shown}; "
+            f"release {wanted} has {len(found)} backups, of which some may hold what it already did: {listed}; "
             "choose one by its id"
         )
     return found[0].backup_id
+
+
+def _releases(manifests: Sequence[Manifest]) -> str:
+    """Return the releases before which backups were taken, the newest first."""
+    newest_first = sorted(manifests, key=lambda manifest: manifest.dump.snapshot.time, reverse=True)
+    names = list(dict.fromkeys(manifest.release.name for manifest in newest_first if manifest.release))
+    return f"there are those before {shown(names)}" if names else "there is none before any"
 
 
 def _manifests(

@@ -10,12 +10,14 @@ from enum import StrEnum
 
 from include.backup.approval import Question
 from include.backup.records import to_json
-from include.backup.restore.sealed import FORMAT_VERSION, PREFIX
+from include.backup.restore.sealed import FORMAT_VERSION, NO_REASON, PREFIX
 from include.backup.restore.survey import TableChange
 from include.backup.restore.target import LONGEST_NAME_BYTES
+from include.backup.text import labelled, markdown_table, plain_markdown
 
 _TIME = "%Y%m%dT%H%M%SZ"
 SHOWN_CHANGES = 15
+LABEL_WIDTH = 12
 
 
 class Strategy(StrEnum):
@@ -92,39 +94,45 @@ class RestoreOrder:
         """Return the order as JSON."""
         return to_json(self, format_version=FORMAT_VERSION)
 
-    def lines(self) -> Iterator[str]:
+    def facts(self) -> Iterator[tuple[str, str]]:
         """Yield what a person needs to know before saying yes, but for the rows of each table."""
-        yield f"backup       {self.backup_id} ({self.standing})"
-        yield f"data as of   {self.snapshot_time:%Y-%m-%d %H:%M:%S} UTC"
-        yield f"loads        {self.backup_tables} tables, {self.backup_rows} rows, {self.archive_bytes} bytes stored"
-        yield f"into         {self.database} on {self.address}" + (" (PRODUCTION)" if self.production else "")
-        yield f"how          {self._how()}"
-        yield f"takes        about {self.estimated_seconds / 60:.1f} minutes ({self.estimate_basis})"
+        yield "backup", f"{self.backup_id} ({self.standing})"
+        yield "data as of", f"{self.snapshot_time:%Y-%m-%d %H:%M:%S} UTC"
+        yield "loads", f"{self.backup_tables} tables, {self.backup_rows} rows, {self.archive_bytes} bytes stored"
+        yield "into", f"{self.database} on {self.address}" + (" (PRODUCTION)" if self.production else "")
+        yield "how", self._how()
+        yield "takes", f"about {self.estimated_seconds / 60:.1f} minutes ({self.estimate_basis})"
         if self.target is not None:
             target = self.target
-            yield f"replaces     {target.fingerprint}"
-            yield f"holds now    {target.rows} rows, {target.bytes} bytes, {target.sessions} sessions"
-            yield f"slots        {', '.join(target.slots) or 'none'}"
-            yield f"subscribes   {', '.join(target.subscriptions) or 'to nothing'}"
-            yield f"publishes    {', '.join(target.publications) or 'nothing'}"
-        yield f"erased       {', '.join(self.erased_subjects) or 'nobody has to be erased again'}"
+            yield "replaces", target.fingerprint
+            yield "holds now", f"{target.rows} rows, {target.bytes} bytes, {target.sessions} sessions"
+            yield "slots", ", ".join(target.slots) or "none"
+            yield "subscribes", ", ".join(target.subscriptions) or "to nothing"
+            yield "publishes", ", ".join(target.publications) or "nothing"
+        yield "erased", ", ".join(self.erased_subjects) or "nobody has to be erased again"
         for warning in self.warnings:
-            yield f"warning      {warning}"
+            yield "warning", warning
+
+    def lines(self) -> Iterator[str]:
+        """Yield the same for a log."""
+        return labelled(self.facts(), width=LABEL_WIDTH)
+
+    def line(self) -> str:
+        """Return one line of what would be done."""
+        where = f"{self.database} on {self.address}" + (" (PRODUCTION)" if self.production else "")
+        what = "replaced by" if self.replaces else "made from"
+        return f"{where} would be {what} {self.backup_id}; nothing was changed yet"
 
     def question(self) -> Question:
         """Return what a person is asked; the whole order is what the yes is about."""
-        changed = [
-            f"| {change.table} | {_number(change.now)} | {_number(change.then)} |"
-            for change in self.changes[:SHOWN_CHANGES]
-        ]
+        changes = [(change.table, _number(change.now), _number(change.then)) for change in self.changes[:SHOWN_CHANGES]]
+        who, reason = plain_markdown(self.requested_by), plain_markdown(self.reason or NO_REASON)
         body = [
-            f"**{self.requested_by}** asks to replace **{self.database}** on {self.address}: {self.reason}",
-            "```",
-            *self.lines(),
-            "```",
-            "| table | rows now | rows then |",
-            "|---|---|---|",
-            *changed,
+            f"**{who}** asks to replace **{plain_markdown(self.database)}** on {self.address}: {reason}",
+            "",
+            *markdown_table(self.facts()),
+            "",
+            *markdown_table([("table", "rows now", "rows then"), *changes]),
         ]
         return Question(
             subject=f"Replace {self.database} by {self.backup_id}?", body="\n".join(body), content=self.to_json()

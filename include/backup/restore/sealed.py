@@ -11,6 +11,7 @@ from include.backup.store import Encryption, ObjectStore
 
 PREFIX = "restores"
 FORMAT_VERSION = 1
+NO_REASON = "no reason was given"
 
 
 class Order(Protocol):

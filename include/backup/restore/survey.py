@@ -12,6 +12,7 @@ from psycopg import sql
 from include.backup.connections import DatabaseConnection
 from include.backup.manifest import Manifest
 from include.backup.postgres.session import connect, query
+from include.backup.text import one_line
 
 # Below this a table is counted, above it the planner's estimate is good enough for a person.
 COUNTED_BYTES = 256 << 20
@@ -112,14 +113,15 @@ def table_changes(now: dict[str, RowCount], manifest: Manifest) -> tuple[TableCh
 def change_lines(changes: Sequence[TableChange], *, most: int = 40) -> Iterator[str]:
     """Yield the changes as a table for a log."""
     shown = list(changes[:most])
-    width = max([len("table"), *(len(change.table) for change in shown)])
+    names = [one_line(change.table) for change in shown]
+    width = max([len("table"), *map(len, names)])
     yield f"{'table':<{width}}  {'rows now':>12}  {'rows then':>12}  {'change':>12}"
-    for change in shown:
+    for name, change in zip(names, shown, strict=True):
         now = "not there" if change.now is None else f"{'~' if change.estimated else ''}{change.now}"
         then = "not there" if change.then is None else str(change.then)
-        yield f"{change.table:<{width}}  {now:>12}  {then:>12}  {(change.then or 0) - (change.now or 0):>+12}"
+        yield f"{name:<{width}}  {now:>12}  {then:>12}  {(change.then or 0) - (change.now or 0):>+12}"
     if len(changes) > most:
-        yield f"and {len(changes) - most} more tables, which change less"
+        yield f"and {len(changes) - most} more tables, none of which changes more"
 
 
 def obstacles(facts: DatabaseFacts) -> Iterable[str]:

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from include.backup.approval import Question
 from include.backup.records import to_json
-from include.backup.restore.sealed import FORMAT_VERSION
-from include.backup.table_restore.preview import TablesPreview
+from include.backup.restore.sealed import FORMAT_VERSION, NO_REASON
+from include.backup.table_restore.preview import LABEL_WIDTH, TablesPreview
+from include.backup.text import labelled, markdown_table, one_line, plain_markdown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +41,25 @@ class TablesOrder:
         return to_json(self, format_version=FORMAT_VERSION)
 
     def lines(self) -> Iterator[str]:
-        """Yield what a person needs to know before saying yes."""
+        """Yield what a person needs to know before saying yes, for a log."""
         yield from self.preview.lines()
-        if self.production:
-            yield "warning     this is PRODUCTION"
+        yield from labelled(self._place(), width=LABEL_WIDTH)
 
     def question(self) -> Question:
         """Return what a person is asked; the whole order is what the yes is about."""
-        mode, names = self.preview.mode.value, ", ".join(table.table for table in self.preview.tables)
+        mode, names = self.preview.mode.value, ", ".join(one_line(table.table) for table in self.preview.tables)
+        who, reason = plain_markdown(self.requested_by), plain_markdown(self.reason or NO_REASON)
         body = (
-            f"**{self.requested_by}** asks to restore {names} ({mode}) in **{self.database}** on {self.address}: "
-            f"{self.reason}",
-            "```",
-            *self.lines(),
-            "```",
+            f"**{who}** asks to restore {plain_markdown(names)} ({mode}) in **{plain_markdown(self.database)}** on "
+            f"{self.address}: {reason}",
+            "",
+            *markdown_table([*self.preview.facts(), *self.preview.consequences(), *self._place()]),
+            "",
+            *markdown_table(self.preview.rows()),
         )
         subject = f"Restore {names} ({mode}) from {self.preview.backup_id}?"
         return Question(subject=subject, body="\n".join(body), content=self.to_json())
+
+    def _place(self) -> Iterator[tuple[str, str]]:
+        if self.production:
+            yield "warning", "this is PRODUCTION"

@@ -6,7 +6,7 @@ Numbers and names only: samples of rows go to the log and into a CSV file, never
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +15,9 @@ from typing import Any
 from include.backup.inventory import Standing
 from include.backup.restore.progress import size_text
 from include.backup.table_restore.bonds import Orphans, Touched
+from include.backup.text import labelled, one_line
+
+LABEL_WIDTH = 11
 
 
 class Mode(StrEnum):
@@ -126,23 +129,39 @@ class TablesPreview:
         return json.dumps(self.to_dict(), sort_keys=True).encode()
 
     def lines(self) -> Iterator[str]:
-        """Yield the preview for a person."""
-        yield f"backup      {self.backup_id} ({self.standing.value})"
-        yield f"data as of  {self.snapshot_time:%Y-%m-%d %H:%M:%S} UTC"
-        yield f"reads       {size_text(self.reads)} of the archive"
-        yield f"target      {self.target}"
-        yield f"does        {self._does()}"
-        yield from _table(self.tables)
+        """Yield the preview for a log."""
+        yield from labelled(self.facts(), width=LABEL_WIDTH)
+        yield from _aligned(list(self.rows()))
+        yield from labelled(self.consequences(), width=LABEL_WIDTH)
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Yield what would be done."""
+        yield "backup", f"{self.backup_id} ({self.standing.value})"
+        yield "data as of", f"{self.snapshot_time:%Y-%m-%d %H:%M:%S} UTC"
+        yield "reads", f"{size_text(self.reads)} of the archive"
+        yield "target", self.target
+        yield "does", self._does()
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield how many rows of each table would change, the head first."""
+        yield "table", "archive", "now", "missing", "changed", "surplus", ""
+        for table in self.tables:
+            counts = (table.archived, table.present, table.missing, table.changed, table.surplus)
+            yield one_line(table.table), *map(_number, counts), table.note
+
+    def consequences(self) -> Iterator[tuple[str, str]]:
+        """Yield what else would come of it, and what speaks against it."""
         for touched in self.touched:
-            yield f"child       {touched.rows} rows of {touched.table}: {touched.action} by {touched.constraint}"
+            yield "child", f"{touched.rows} rows of {touched.table}: {touched.action} by {touched.constraint}"
         for orphans in self.orphans:
-            yield f"no parent   {orphans.rows} rows of {orphans.table} in {orphans.parent} by {orphans.constraint}"
-        for text in self.left_out:
-            yield f"left out    {text}"
-        for text in self.warnings:
-            yield f"warning     {text}"
-        for text in self.refusals():
-            yield f"refused     {text}"
+            yield "no parent", f"{orphans.rows} rows of {orphans.table} in {orphans.parent} by {orphans.constraint}"
+        for label, texts in (
+            ("left out", self.left_out),
+            ("warning", self.warnings),
+            ("refused", tuple(self.refusals())),
+        ):
+            for text in texts:
+                yield label, text
 
     def _does(self) -> str:
         if self.mode is Mode.BESIDE:
@@ -155,23 +174,12 @@ class TablesPreview:
         return "makes the tables as they were: adds missing rows, changes back changed ones, deletes surplus ones"
 
 
-def _table(tables: tuple[TablePreview, ...]) -> Iterator[str]:
-    header = ("table", "archive", "now", "missing", "changed", "surplus", "")
-    rows = [
-        (
-            table.table,
-            *(_number(value) for value in (table.archived, table.present, table.missing, table.changed, table.surplus)),
-            table.note,
-        )
-        for table in tables
-    ]
-    widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
-    for row in (header, *rows):
-        cells = (
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:6], widths[1:6], strict=True)),
-        )
-        yield "  ".join((*cells, row[6])).rstrip()
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield rows as columns: names to the left, numbers to the right, notes as they are."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    for name, *numbers, note in rows:
+        cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True))
+        yield "  ".join((name.ljust(widths[0]), *cells, note)).rstrip()
 
 
 def _number(value: int | None) -> str:
