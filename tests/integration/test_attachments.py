@@ -37,7 +37,7 @@ from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, run_chain
 from tests.support.file_buckets import NOVEMBER, FileSource, names
 from tests.support.programs import unpack
-from tests.support.store_owner import owner_of
+from tests.support.store_owner import owners_connection
 
 HOSTILE = (
     "../../etc/passwd",
@@ -68,7 +68,7 @@ HOSTILE = (
 
 @pytest.fixture
 def root_files(stack: Stack) -> StoreConnection:
-    return owner_of(stack)
+    return owners_connection(stack)
 
 
 @pytest.fixture

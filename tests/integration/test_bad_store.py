@@ -35,7 +35,7 @@ from include.local.ports import free_port_base
 from include.local.s3 import BUCKET
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, run_chain
-from tests.support.store_owner import clients_of
+from tests.support.store_owner import clients_of, owner_of
 
 
 def refused(ctx: StepContext, error: type[BackupError], *words: str) -> None:
@@ -61,7 +61,7 @@ def staged(make_context: ContextMaker) -> StepContext:
 @pytest.fixture
 def root_client(stack: Stack) -> Any:
     """The store's owner, as an S3 client."""
-    return clients_of(stack)("s3")
+    return owner_of(stack)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from include.backup.steps import archive_attachments, restore_test, upload, veri
 from include.backup.steps.context import StepContext
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, make_run, run_chain
-from tests.support.store_owner import clients_of, owner_of
+from tests.support.store_owner import clients_of, owners_connection
 
 OCTOBER = datetime(2026, 10, 1, 4, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, 4, tzinfo=UTC)
@@ -54,7 +54,7 @@ class FileSource:
             make=make,
             source=replace(make.source, name=name.replace("-", "_")),
             conninfo=stack.source.superuser_conninfo("postgres"),
-            attachments=owner_of(stack),
+            attachments=owners_connection(stack),
         )
 
     @classmethod
