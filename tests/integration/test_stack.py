@@ -364,6 +364,7 @@ def test_down_without_a_stack_does_nothing(copy: Path) -> None:
 # --- as an ordinary user ---------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_ordinary_user_starts_and_stops_the_whole_stack(copy: Path, folder: Path) -> None:
     """As root, in a copy that belongs to nobody; otherwise everything above has shown it, and this does again."""
     python, become = [sys.executable], []
