@@ -52,7 +52,7 @@ class ResolveBackupOperator(RestoreBaseOperator):
         ctx = self.restore_context(context)
         backup_id = choose(ctx.catalog, self.source, choice, unproven=bool(given["unproven"]))
         manifest = ctx.catalog.manifest(backup_id)
-        step_log().info("%s is meant: data as of %s", backup_id, manifest.dump.snapshot.time)
+        step_log().info("%s is meant: data as of %s", backup_id, f"{manifest.dump.snapshot.time:%Y-%m-%d %H:%M:%S} UTC")
         return {"backup_id": backup_id, "restore_id": ctx.restore_id}
 
 
@@ -170,9 +170,8 @@ class CompareOperator(LoadBesideOperator):
         from include.backup.restore.work import compare
 
         found = compare(ctx, order, seal, progress=LogProgress(step_log()))
-        line = (
-            f"{found.database} holds {order.backup_id}: {found.tables} tables, {found.rows} rows, every row identical"
-        )
+        every = f"all {order.backup_tables} tables, {found.rows} rows, every row identical"
+        line = f"{found.database} holds {order.backup_id}: {every}"
         step_log().info("%s", line)
         return {"database": found.database, "tables": found.tables, "rows": found.rows, "line": line}
 
@@ -247,7 +246,7 @@ class KeepOldOperator(OrderOperator):
         from include.backup.restore.work import keep_old
 
         kept = keep_old(ctx, order)
-        step_log().info("%s is kept until %s", kept.database, kept.drop_after)
+        step_log().info("%s is kept until %s", kept.database, f"{kept.drop_after:%Y-%m-%d %H:%M} UTC")
         return {"database": kept.database, "drop_after": kept.drop_after.isoformat()}
 
 

@@ -66,25 +66,3 @@ def test_the_core_refuses_the_same_releases() -> None:
 
     assert [core(name, "0123abc") for name, _ in RELEASES] == [good for _, good in RELEASES]
     assert [core("1.0", sha) for sha, _ in SHAS] == [good for _, good in SHAS]
-
-
-def every_field() -> list[tuple[str, str, Any]]:
-    return [
-        (dag_id, name, dag.params.get_param(name))
-        for dag_id, dag in read_dags().dags.items()
-        for name in dag.params.dump()
-    ]
-
-
-def test_no_help_text_has_code_which_the_page_paints_over_the_line_above_it() -> None:
-    fields = every_field()
-    assert len(fields) > 40
-    assert [(dag, name) for dag, name, param in fields if "`" in (param.schema.get("description_md") or "")] == []
-
-
-def test_no_form_waits_for_a_text_that_may_be_empty() -> None:
-    """A text that must not be null keeps the button closed while it is empty, whatever its default says."""
-    empty = [
-        (dag, name) for dag, name, param in every_field() if param.dump() == "" and param.schema["type"] == "string"
-    ]
-    assert empty == []

@@ -63,7 +63,7 @@ def test_restore_fills_an_existing_empty_database_and_says_so_in_plain_lines(
     )
     assert answer.code == 0, answer.err
     assert "an existing, empty database" in answer.out
-    assert "nothing was compared" in answer.out
+    assert "not compared yet" in answer.out
     assert cli_server.contents(name) == cli_server.contents(SOURCE)
 
 

@@ -148,6 +148,15 @@ def test_what_cannot_be_read_at_once_is_passed_over(stored: Stored) -> None:
 
 def test_a_table_that_none_has_is_named(stored: Stored) -> None:
     stored.add(10, USERS)
+    # By the newest full archive, which knows the names that are near.
+    with pytest.raises(ParameterError, match="there is no such table"):
+        stored.choose(EVENTS)
+
+
+def test_without_a_full_archive_to_ask_the_tables_are_named(stored: Stored) -> None:
+    stored.cold.add(stored.add(10, USERS))
+    stored.add(9, USERS, kind="tables")
+    stored.add(8, USERS, proven=False)
     with pytest.raises(BackupMissingError, match=r"shop has no proven backup of public\.events"):
         stored.choose(EVENTS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from include.backup.archive.reader import ArchiveReader
@@ -119,6 +119,8 @@ def _newest(catalog: Catalog, source: str, choice: Choice, *, unproven: bool) ->
         early = choice.before is None or manifest.dump.snapshot.time <= choice.before
         if early and _will_do(catalog, manifest, choice, unproven):
             return manifest.backup_id
+    if choice.tables:
+        _name_what_is_missing(catalog, newest_first, choice, unproven)
     # For tables each would cost a look into its archive.
     oldest = next(
         (one for one in reversed(newest_first) if not choice.tables and _will_do(catalog, one, choice, unproven)), None
@@ -128,6 +130,18 @@ def _newest(catalog: Catalog, source: str, choice: Choice, *, unproven: bool) ->
         f"{source} has no {_what(choice, unproven)}; {there}"
         f"`python -m include.backup list {source}` shows what there is"
     )
+
+
+def _name_what_is_missing(catalog: Catalog, newest_first: Sequence[Manifest], choice: Choice, unproven: bool) -> None:
+    """Let the newest full archive that can be asked say which of the tables it lacks, and what is near."""
+    everything = replace(choice, tables=(), before=None)
+    for manifest in newest_first:
+        if manifest.kind == "full" and _will_do(catalog, manifest, everything, unproven):
+            try:
+                _look_for(catalog, manifest, choice.tables)
+            except ObjectColdError:
+                continue
+            return
 
 
 def _will_do(catalog: Catalog, manifest: Manifest, choice: Choice, unproven: bool) -> bool:
@@ -160,10 +174,15 @@ def _holds(catalog: Catalog, manifest: Manifest, tables: tuple[str, ...]) -> boo
     if manifest.kind != "full":
         return False
     try:
-        choose_tables(read_toc(ArchiveReader(catalog.store, manifest).read(TOC_MEMBER)), manifest, tables)
+        _look_for(catalog, manifest, tables)
     except (ParameterError, RestoreRefusedError, ObjectColdError):
         return False
     return True
+
+
+def _look_for(catalog: Catalog, manifest: Manifest, tables: tuple[str, ...]) -> None:
+    """Raise ParameterError or RestoreRefusedError, in words that help, for tables that an archive does not hold."""
+    choose_tables(read_toc(ArchiveReader(catalog.store, manifest).read(TOC_MEMBER)), manifest, tables)
 
 
 def _of_release(catalog: Catalog, source: str, choice: Choice) -> str:

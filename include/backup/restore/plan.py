@@ -283,7 +283,7 @@ def _warnings(request: RestoreRequest, facts: TargetFacts, roles: RoleStatements
         becomes = "becomes one here" if facts.is_superuser else "is made without that right, which its objects may need"
         yield f"the role {name} is a superuser at the source and {becomes}"
     if not request.quarantine:
-        yield "no quarantine: cron jobs, webhooks, queued requests and subscriptions of the copy act at once"
+        yield "no quarantine: cron jobs, webhooks, queued requests and subscriptions act once the copy is in place"
     if not request.create:
         yield "the existing database keeps its owner, grants and settings; --create takes those of the backup"
     if facts.major > (source := request.manifest.dump.server.major):

@@ -71,7 +71,7 @@ class RestoreReport:
         """Return one line of evidence."""
         text = f"{self.backup_id} restored into {self.target}: {self.tables} tables, {self.rows} rows"
         if self.compared is None:
-            return f"{text}; nothing was compared; {self.seconds:.1f} s"
+            return f"{text}; not compared yet; {self.seconds:.1f} s"
         return (
             f"{text}, every row identical; {self.compared.sequences} sequences and "
             f"{self.compared.large_objects} large objects equal; {self.seconds:.1f} s"
