@@ -142,6 +142,14 @@ def test_a_source_that_is_not_on_supabase_has_no_copy_there_and_is_nobodys_alarm
     assert not found.supabase.needs_a_person
 
 
+def test_a_copy_that_gets_older_stays_the_same_problem() -> None:
+    later = [report(store(proven=NOW - hours * HOUR)).problems() for hours in (30, 31)]
+    assert [list(found) for found in later] == [["backup store"], ["backup store"]]
+    assert later[0] != later[1]
+    assert report(store(off_site=False)).problems() == {"off-site": "0 of 1 off-site"}
+    assert report().problems() == {}
+
+
 def test_a_project_and_supabases_backups_of_it_are_one_kind_of_storage() -> None:
     found = report(store(proven=None, proven_id=None))
     assert [copy.kind for copy in found.copies if copy.counts] == ["Supabase", "Supabase"]

@@ -98,6 +98,13 @@ class CopiesReport:
         """Return of these what there is too little of."""
         return tuple(one for one in self.figures() if one[1] < one[2])
 
+    def problems(self) -> dict[str, str]:
+        """Return what keeps the rule from being met, in words, by a name that stays as long as it is the same thing."""
+        if self.met:
+            return {}
+        uncounted = {copy.place.value: f"{copy.place}: {copy.problem}" for copy in self.copies if copy.problem}
+        return uncounted or {name: f"{count} of {wanted} {name}" for name, count, wanted in self.lacking()}
+
     def line(self) -> str:
         """Return one line of evidence."""
         counts = ", ".join(f"{count} of {wanted} {name}" for name, count, wanted in self.figures())

@@ -196,8 +196,8 @@ def _disks(ctx: GatherContext, backups: tuple[BackupFact, ...], unreachable: dic
 
 
 def _copies(ctx: GatherContext, catalog: Catalog) -> dict[str, str]:
-    """Return which copies do not count, or what else the rule lacks: the same as long as it is the same one, however
-    old it gets. A source that is not hosted has none at Supabase, which is no alert."""
+    """Return which copies do not count, or what else 3-2-1 lacks. A source that is not hosted has none at Supabase,
+    which is no alert."""
     report = look_at_copies(
         source=ctx.source,
         catalog=catalog,
@@ -205,7 +205,4 @@ def _copies(ctx: GatherContext, catalog: Catalog) -> dict[str, str]:
         open_project=ctx.open_project,
         now=ctx.now,
     )
-    if ctx.source.supabase is None or report.met:
-        return {}
-    problems = {copy.place.value: f"{copy.place}: {copy.problem}" for copy in report.copies if copy.problem}
-    return problems or {name: f"{count} of {wanted} {name}" for name, count, wanted in report.lacking()}
+    return {} if ctx.source.supabase is None else report.problems()

@@ -162,15 +162,23 @@ def _wal(facts: HealthFacts, health: HealthPolicy) -> Iterator[Finding]:
             else f"{rpo / 60:.0f} minutes would be lost now; the objective is {health.rpo}",
             next_step=f"`python -m include.backup wal {facts.source}` says what is missing; look at incremental_backup",
         )
-    for rule, texts in (("wal_gap", facts.wal.gaps), ("wal", facts.wal.problems)):
-        for text in texts:
-            yield Finding(
-                rule=rule,
-                subject=text.split(":", 1)[0][:120],
-                severity=Severity.CRITICAL if rule == "wal_gap" else Severity.WARNING,
-                evidence=text,
-                next_step="take a base backup now: points in time begin anew with it",
-            )
+    for text in facts.wal.gaps:
+        yield Finding(
+            rule="wal_gap",
+            subject=text.split(":", 1)[0][:120],
+            severity=Severity.CRITICAL,
+            evidence=text,
+            next_step="take a base backup now: points in time begin anew with it",
+        )
+    for text in facts.wal.problems:
+        yield Finding(
+            rule="wal",
+            # Without the numbers behind the colon, which change while it is the same problem.
+            subject=text.split(":", 1)[0][:120],
+            severity=Severity.WARNING,
+            evidence=text,
+            next_step=f"`python -m include.backup wal {facts.source}` shows slots and windows; look at its runs",
+        )
 
 
 def _disk(disk: DiskFact, health: HealthPolicy) -> Iterator[Finding]:

@@ -155,5 +155,5 @@ def _slot_problems(slot: SlotNow) -> list[str]:
     if slot.limit_bytes is None:
         return ["max_slot_wal_keep_size is not set: if backups stop, WAL fills the source's disk"]
     if slot.lag_bytes > slot.limit_bytes * WARN_SHARE:
-        return [f"the slot {slot.name} keeps {slot.lag_bytes} of the {slot.limit_bytes} bytes that it may"]
+        return [f"the slot {slot.name} keeps too much: {slot.lag_bytes} of the {slot.limit_bytes} bytes that it may"]
     return []
