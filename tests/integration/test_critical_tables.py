@@ -12,6 +12,7 @@ import pytest
 
 from include.backup.archive.reader import ArchiveReader
 from include.backup.connections import DatabaseConnection
+from include.backup.copies.look import look_at_copies
 from include.backup.errors import CriticalTableMissingError, ProofFailedError, RestoreRefusedError
 from include.backup.manifest import Manifest
 from include.backup.policy import SourcePolicy
@@ -22,6 +23,7 @@ from include.backup.proof.record import Level, Proof, Result
 from include.backup.restore.plan import _check_backup
 from include.backup.steps import compress, dump, preflight, upload
 from include.backup.steps.context import StepContext
+from include.local.stack import Stack
 from tests.support.contexts import ContextMaker, run_chain
 from tests.support.proof_source import SQL, Site
 from tests.support.proofs import StoredBackup, fault_after_load, run_sql
@@ -210,6 +212,33 @@ def test_nobody_takes_it_for_a_full_backup(hourly: Any) -> None:
     backup = StoredBackup(store=ctx.store, manifest=manifest, scratch_root=ctx.scratch_root)
     with pytest.raises(RestoreRefusedError, match="of the kind tables; only full backups restore here"):
         _check_backup(_Request(backup.manifest))  # type: ignore[arg-type]
+
+
+def test_what_the_policy_leaves_out_is_not_in_the_archive_and_said_by_everything_that_describes_it(
+    make_context: ContextMaker, policy_source: SourcePolicy, database: DatabaseConnection, stack: Stack
+) -> None:
+    source = replace(policy_source, excluded_schemas=("scrap",), excluded_tables=("public.noise",))
+    ctx = make_context.on(database)(source=source)
+    reports = run_chain(ctx)
+    manifest, toc, proof = stored(ctx)
+    assert (manifest.excluded_schemas, manifest.excluded_tables) == (("scrap",), ("public.noise",))
+    assert manifest.left_out == "partial: without schema scrap, table public.noise"
+    assert not [entry for entry in toc.entries if "scrap" in (entry.namespace, entry.tag) or entry.tag == "noise"]
+    assert "public.notes" in rows(manifest)
+    assert (proof.result, proof.differences) == (Result.PASSED, ())
+    assert manifest.left_out in reports["verify"].line()
+    (readme,) = [member for member in manifest.members if member.name == "README.txt"]
+    text = b"".join(ctx.store.read(manifest.archive.key, readme.offset, readme.stored_length)).decode()
+    assert text.index("THIS IS NOT A FULL BACKUP") < text.index("This is a plain tar file")
+    assert "  schema scrap\n  table public.noise\n" in text
+    copies = look_at_copies(
+        source=source,
+        catalog=ctx.catalog,
+        connection=stack.store_connection(),
+        open_project=lambda: None,
+        now=ctx.clock(),
+    )
+    assert copies.copies[-1].proof.endswith(manifest.left_out)
 
 
 class _Request:

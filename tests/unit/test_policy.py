@@ -15,6 +15,7 @@ from include.backup.errors import PolicyError, UnknownSourceError, UnknownTierEr
 from include.backup.policy import PROJECT, SCHEMA_FILE, SHIPPED_POLICY, Policy, load_policy, policy_path
 from include.backup.policy.checks import RESERVED_PREFIXES
 from include.backup.retention import STRATEGY_MINIMUM, Retention
+from include.backup.retention.thinning import Thinning
 
 SHIPPED = SHIPPED_POLICY.read_text()
 
@@ -63,6 +64,26 @@ def test_the_shipped_policy_is_acceptable_and_has_what_is_built() -> None:
     assert source.supabase is not None
     assert (source.supabase.project_ref, source.supabase.connection) == ("pulsemessagesdemoref", "pulse_supabase")
     assert source.supabase.daily_backup_grace == timedelta(hours=6)
+
+
+@pytest.mark.parametrize(
+    ("tier", "cron", "keep", "prefix", "storage_class"),
+    [
+        ("daily", "0 2 * * *", "7 days", "daily/", "STANDARD"),
+        ("weekly", "0 1 * * 0", "4 weeks", "weekly/", "STANDARD"),
+        ("monthly", "0 4 1 * *", "12 months", "monthly/", "GLACIER"),
+        ("yearly", None, "7 years", "yearly/", "DEEP_ARCHIVE"),
+        ("pre_deployment", None, "30 days", "pre_deployment/", "STANDARD"),
+        ("hourly", "30 * * * *", "9 days", "tables/", "STANDARD"),
+    ],
+)
+def test_the_shipped_tiers_are_those_of_the_strategy(
+    tier: str, cron: str | None, keep: str, prefix: str, storage_class: str
+) -> None:
+    found = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages").tier(tier)
+    assert (found.schedule.cron if found.schedule else None, str(found.keep)) == (cron, keep)
+    assert (found.prefix, found.storage_class) == (prefix, storage_class)
+    assert found.thinning == (Thinning(after=timedelta(hours=48)) if tier == "hourly" else None)
 
 
 def test_a_source_that_supabase_does_not_host_leaves_the_block_out(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from include.backup.manifest import DumpFacts
 
 _TEXT = """\
@@ -46,9 +48,24 @@ Foreign keys from them to other tables give an error each in a restore, since th
 
 """
 
+_LEFT_OUT = """\
+THIS IS NOT A FULL BACKUP. The policy leaves out of it, with all rows in them:
+  {names}
+What refers to them gives an error each in a restore.
 
-def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int, kind: str = "full") -> bytes:
-    """Return the text of README.txt."""
+"""
+
+
+def archive_readme(
+    backup_id: str,
+    facts: DumpFacts,
+    *,
+    pg_restore_minimum: int,
+    kind: str = "full",
+    excluded_schemas: Sequence[str] = (),
+    excluded_tables: Sequence[str] = (),
+) -> bytes:
+    """Return the text of README.txt; whatever is not in the archive is said before anything else."""
     extensions = ", ".join(f"{item.name} {item.version}" for item in facts.extensions) or "none"
     passwords = (
         " are dumped with their passwords (as hashes)."
@@ -56,6 +73,8 @@ def archive_readme(backup_id: str, facts: DumpFacts, *, pg_restore_minimum: int,
         else " are dumped without passwords: the backup role may not read them. Set new ones."
     )
     scope = _PARTIAL.format(tables=", ".join(facts.tables)) if facts.tables else ""
+    left_out = [*(f"schema {name}" for name in excluded_schemas), *(f"table {name}" for name in excluded_tables)]
+    scope += _LEFT_OUT.format(names="\n  ".join(left_out)) if left_out else ""
     return _TEXT.format(
         scope=scope,
         backup_id=backup_id,

@@ -75,6 +75,7 @@ def _store_facts(source: SourcePolicy, catalog: Catalog, connection: StoreConnec
         proof = _passed(catalog, item.backup_id, content) if item.proofs else None
         if proof is not None:
             text = f"restored and compared {proof.finished_at:%Y-%m-%d %H:%M} UTC ({proof.level}), {proof.rows} rows"
+            text += f"; {manifest.left_out}" if manifest.left_out else ""
             return replace(facts, proven_id=item.backup_id, proven=moment, proof=text)
     return facts
 

@@ -106,7 +106,14 @@ def _pack(ctx: StepContext, toc: Toc, started: float) -> Pack:
     facts = read_facts(ctx)
     data = ctx.staging.dump / DATA_FOLDER
     tables = {entry.filename: entry for entry in toc.table_data}
-    readme = archive_readme(ctx.backup_id, facts, pg_restore_minimum=toc.pg_restore_minimum, kind=ctx.kind)
+    readme = archive_readme(
+        ctx.backup_id,
+        facts,
+        pg_restore_minimum=toc.pg_restore_minimum,
+        kind=ctx.kind,
+        excluded_schemas=ctx.source.excluded_schemas,
+        excluded_tables=ctx.source.excluded_tables,
+    )
     ctx.staging.write(README_FILE, readme)
     files = sorted((path for path in data.iterdir() if not path.name.endswith(".tmp")), key=_size, reverse=True)
     found = {path.name.removesuffix(".zst") for path in files}

@@ -27,3 +27,5 @@ CREATE MATERIALIZED VIEW public.totals AS SELECT count(*) FROM "Sales Dept"."Ord
 CREATE TABLE public.noise AS SELECT n FROM generate_series(1, 1000) n;
 ALTER TABLE public.noise ADD FOREIGN KEY (n) REFERENCES public.regions NOT VALID;
 SELECT lo_from_bytea(0, 'large');
+CREATE SCHEMA scrap;
+CREATE TABLE scrap.heap AS SELECT n FROM generate_series(1, 9) n;
