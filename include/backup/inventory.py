@@ -57,7 +57,11 @@ class StoredBackup:
 
 def standing_of(manifest: bytes, proofs: Iterable[Proof]) -> Standing:
     """Return what the newest proof of exactly this manifest says; a proof of other content counts for nothing."""
-    digest = fingerprint(manifest)
+    return standing_by(fingerprint(manifest), proofs)
+
+
+def standing_by(digest: str, proofs: Iterable[Proof]) -> Standing:
+    """Return what the newest proof of the manifest with this fingerprint says."""
     valid = [proof for proof in proofs if proof.manifest_sha256 == digest]
     if not valid:
         return Standing.UNPROVEN

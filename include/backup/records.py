@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar, cast
 
 from include.backup.errors import FormatVersionError, ManifestError
@@ -83,13 +84,33 @@ def _build(kind: Any, value: Any, where: str) -> Any:
 
 def _build_record(kind: type, value: Any, where: str) -> Any:
     _expect(dict, value)
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = _fields(kind)
     if unknown := set(value) - set(fields):
         raise ValueError(f"unknown fields {sorted(unknown)}")
     # A field with a default is one that was added later: records of before are read without it.
-    given = {name for name, field in fields.items() if name in value or not _has_default(field)}
-    return kind(**{name: _build(hints[name], value[name], where) for name in fields if name in given})
+    return kind(
+        **{
+            name: _build(field.hint, value[name], where)
+            for name, field in fields.items()
+            if name in value or not field.has_default
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Field:
+    hint: Any
+    has_default: bool
+
+
+@cache
+def _fields(kind: type) -> Mapping[str, _Field]:
+    """Return the fields of a kind of record; once, since looking their types up takes longer than all else."""
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: _Field(hint=hints[field.name], has_default=_has_default(field))
+        for field in dataclasses.fields(kind)
+    }
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -42,6 +43,14 @@ def test_twice_as_many_backups_take_twice_as_many_requests_at_most() -> None:
     assert listed_twice <= 2 * listed + 10
     assert gets_twice <= 2 * gets + 10
     assert lists_twice <= 2 * lists + 10
+
+
+def test_no_manifest_or_proof_of_a_tier_is_read_twice() -> None:
+    store = filled(200, 1000)
+    plan(store)
+    read = Counter(call for call in store.calls if call.startswith("get ") and "/pulse_messages_hourly_" in call)
+    assert len(read) > 200
+    assert set(read.values()) == {1}
 
 
 @pytest.mark.long

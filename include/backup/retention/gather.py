@@ -11,12 +11,13 @@ from include.backup.attachments.record import KIND as ATTACHMENTS
 from include.backup.backup_id import BackupId, parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
 from include.backup.errors import ArchiveError, BackupMissingError
-from include.backup.inventory import Standing, standing_of
-from include.backup.manifest import Manifest, read_manifest
+from include.backup.inventory import Standing, standing_by
+from include.backup.manifest import Manifest, fingerprint, read_manifest
 from include.backup.policy import SourcePolicy
 from include.backup.retention.plan import Candidate, TierRule, stands_for_all
 
 CONCURRENCY = 8
+IsProven = Callable[[Candidate], bool]
 # Backups of these tiers refer to earlier ones: attachments that did not change, and incremental base backups.
 DEPENDENT_TIERS = frozenset({"monthly", "yearly", "incremental"})
 
@@ -48,11 +49,12 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
     suspects = {one.backup_id for one in estimates if may_have_expired(one, rules.get(one.tier), now)}
     wanted = {one.backup_id for one in estimates if one.backup_id in suspects or _may_depend(one)}
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="gather") as pool:
-        read = dict(pool.map(lambda one: (one.backup_id, _read(catalog, one)), _chosen(estimates, wanted)))
-        candidates = [read.get(one.backup_id, one) for one in estimates]
+        read = {one.backup_id: (one, digest) for one, digest in pool.map(_reader(catalog), _chosen(estimates, wanted))}
+        candidates = [read.get(one.backup_id, (one, None))[0] for one in estimates]
+        is_proven = _prover(catalog, {name: digest for name, (_, digest) in read.items() if digest is not None})
         thinned = [one for one in candidates if one.backup_id in suspects and _thins(rules.get(one.tier))]
-        proven = {one.backup_id for one, is_proven in pool.map(_with_proof(catalog), thinned) if is_proven}
-    proven |= _newest_proven(catalog, candidates, suspects, rules)
+        proven = {one.backup_id for one, found in zip(thinned, pool.map(is_proven, thinned), strict=True) if found}
+    proven |= _newest_proven(is_proven, candidates, suspects, rules)
     return Gathered(
         candidates=tuple(replace(one, proven=one.backup_id in proven) for one in candidates),
         without_manifest=tuple(item for item in listed if item.manifest is None),
@@ -92,15 +94,24 @@ def _chosen(candidates: Iterable[Candidate], ids: set[str]) -> Sequence[Candidat
     return [one for one in candidates if one.backup_id in ids]
 
 
-def _read(catalog: Catalog, one: Candidate) -> Candidate:
-    """Return the candidate as its manifest has it; one that cannot be read cannot be judged."""
-    try:
-        manifest = read_manifest(catalog.manifest_bytes(one.backup_id), name=one.backup_id)
-    except (ArchiveError, BackupMissingError) as error:
-        return replace(one, unknown=f"its manifest cannot be read: {error}")
-    if manifest.backup_id != one.backup_id:
-        return replace(one, unknown=f"its manifest is that of {manifest.backup_id}")
-    return replace(one, snapshot_time=manifest.dump.snapshot.time, needs=needs_of(manifest))
+def _reader(catalog: Catalog) -> Callable[[Candidate], tuple[Candidate, str | None]]:
+    """Return what reads a candidate's manifest: the candidate as it has it, and the manifest's fingerprint.
+
+    One that cannot be read cannot be judged.
+    """
+
+    def read(one: Candidate) -> tuple[Candidate, str | None]:
+        try:
+            content = catalog.manifest_bytes(one.backup_id)
+            manifest = read_manifest(content, name=one.backup_id)
+        except (ArchiveError, BackupMissingError) as error:
+            return replace(one, unknown=f"its manifest cannot be read: {error}"), None
+        if manifest.backup_id != one.backup_id:
+            return replace(one, unknown=f"its manifest is that of {manifest.backup_id}"), None
+        known = replace(one, snapshot_time=manifest.dump.snapshot.time, needs=needs_of(manifest))
+        return known, fingerprint(content)
+
+    return read
 
 
 def _thins(rule: TierRule | None) -> bool:
@@ -111,11 +122,11 @@ def newest_proven_full(
     catalog: Catalog, candidates: Iterable[Candidate], rules: Mapping[str, TierRule]
 ) -> Candidate | None:
     """Return the newest full backup of the policy's tiers that is proven."""
-    return _first_proven(catalog, [one for one in candidates if stands_for_all(one, rules)])
+    return _first_proven(_prover(catalog), [one for one in candidates if stands_for_all(one, rules)])
 
 
 def _newest_proven(
-    catalog: Catalog, candidates: Sequence[Candidate], suspects: set[str], rules: Mapping[str, TierRule]
+    is_proven: IsProven, candidates: Sequence[Candidate], suspects: set[str], rules: Mapping[str, TierRule]
 ) -> set[str]:
     groups: dict[tuple[str, str], list[Candidate]] = {}
     for one in candidates:
@@ -125,27 +136,30 @@ def _newest_proven(
         if not any(one.backup_id in suspects for one in group):
             continue
         newest = (
-            newest_proven_full(catalog, candidates, rules)
+            _first_proven(is_proven, [one for one in candidates if stands_for_all(one, rules)])
             if rules[tier].proven_elsewhere
-            else _first_proven(catalog, group)
+            else _first_proven(is_proven, group)
         )
         if newest is not None:
             found.add(newest.backup_id)
     return found
 
 
-def _first_proven(catalog: Catalog, group: Iterable[Candidate]) -> Candidate | None:
-    is_proven = _with_proof(catalog)
+def _first_proven(is_proven: IsProven, group: Iterable[Candidate]) -> Candidate | None:
     newest_first = sorted(group, key=lambda one: (one.snapshot_time, one.backup_id), reverse=True)
-    return next((one for one in newest_first if one.unknown is None and is_proven(one)[1]), None)
+    return next((one for one in newest_first if one.unknown is None and is_proven(one)), None)
 
 
-def _with_proof(catalog: Catalog) -> Callable[[Candidate], tuple[Candidate, bool]]:
-    def look(one: Candidate) -> tuple[Candidate, bool]:
+def _prover(catalog: Catalog, digests: Mapping[str, str] | None = None) -> IsProven:
+    """Return what says whether a candidate is proven; ``digests`` are the fingerprints of manifests that were read."""
+    known = digests or {}
+
+    def is_proven(one: Candidate) -> bool:
         try:
-            standing = standing_of(catalog.manifest_bytes(one.backup_id), catalog.proofs(one.backup_id))
+            digest = known.get(one.backup_id) or fingerprint(catalog.manifest_bytes(one.backup_id))
+            standing = standing_by(digest, catalog.proofs(one.backup_id))
         except (ArchiveError, BackupMissingError):
-            return one, False
-        return one, standing is Standing.PROVEN
+            return False
+        return standing is Standing.PROVEN
 
-    return look
+    return is_proven
