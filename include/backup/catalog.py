@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from include.backup.backup_id import parse_backup_id
@@ -11,6 +11,7 @@ from include.backup.errors import (
     BackupMissingError,
     ManifestError,
     ManifestWithoutArchiveError,
+    ObjectMissingError,
     ObjectShortError,
 )
 from include.backup.manifest import Manifest, read_manifest
@@ -46,13 +47,17 @@ def proof_prefix(backup_id: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedBackup:
-    """One backup as a listing shows it."""
+    """One backup as a listing shows it; ``proof_keys`` are in the order in which the proofs were made."""
 
     backup_id: str
     prefix: str
     archive: ObjectInfo | None
     manifest: ObjectInfo | None
-    proofs: int
+    proof_keys: tuple[str, ...] = ()
+
+    @property
+    def proofs(self) -> int:
+        return len(self.proof_keys)
 
 
 class Catalog:
@@ -65,7 +70,7 @@ class Catalog:
 
     def list(self) -> tuple[ListedBackup, ...]:
         """Return all backups, also archives without manifest and manifests without archive, oldest first."""
-        proofs = self._proof_counts()
+        proofs = self._proof_keys()
         found = [backup for prefix in self._prefixes for backup in self._below(prefix, proofs)]
         return tuple(sorted(found, key=lambda backup: (parse_backup_id(backup.backup_id).run_after, backup.backup_id)))
 
@@ -128,10 +133,23 @@ class Catalog:
 
     def proofs(self, backup_id: str) -> tuple[Proof, ...]:
         """Return the proofs of a backup, oldest first."""
-        keys = sorted(item.key for item in self.store.list(proof_prefix(backup_id)))
+        return self._read_proofs(sorted(item.key for item in self.store.list(proof_prefix(backup_id))))
+
+    def manifest_of(self, listed: ListedBackup) -> bytes:
+        """Return the manifest of a backup that was listed, by one request; raises BackupMissingError."""
+        try:
+            return self.store.get(manifest_key(listed.prefix, listed.backup_id))
+        except ObjectMissingError as error:
+            raise BackupMissingError(f"{listed.backup_id} has lost its manifest since it was listed") from error
+
+    def proofs_of(self, listed: ListedBackup) -> tuple[Proof, ...]:
+        """Return the proofs that a backup had when it was listed, oldest first, by one request for each."""
+        return self._read_proofs(listed.proof_keys)
+
+    def _read_proofs(self, keys: Iterable[str]) -> tuple[Proof, ...]:
         return tuple(read_proof(self.store.get(key), name=key) for key in keys)
 
-    def _below(self, prefix: str, proofs: dict[str, int]) -> Iterator[ListedBackup]:
+    def _below(self, prefix: str, proofs: Mapping[str, Sequence[str]]) -> Iterator[ListedBackup]:
         archives: dict[str, ObjectInfo] = {}
         manifests: dict[str, ObjectInfo] = {}
         for item in self.store.list(f"{prefix}/"):
@@ -146,16 +164,16 @@ class Catalog:
                 prefix=prefix,
                 archive=archives.get(backup_id),
                 manifest=manifests.get(backup_id),
-                proofs=proofs.get(backup_id, 0),
+                proof_keys=tuple(sorted(proofs.get(backup_id, ()))),
             )
 
     def _is_ours(self, name: str) -> bool:
         parsed = parse_backup_id(name, strict=False)
         return parsed is not None and parsed.source == self._source
 
-    def _proof_counts(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
+    def _proof_keys(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, tuple[str, ...]] = {}
         for item in self.store.list(f"proofs/{self._source}_"):
             backup_id = item.key.split("/")[1]
-            counts[backup_id] = counts.get(backup_id, 0) + 1
-        return counts
+            found[backup_id] = (*found.get(backup_id, ()), item.key)
+        return found

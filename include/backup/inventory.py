@@ -77,6 +77,14 @@ def read_standing(catalog: Catalog, backup_id: str) -> Standing:
         return Standing.UNREADABLE
 
 
+def listed_standing(catalog: Catalog, listed: ListedBackup, manifest: bytes) -> Standing:
+    """Read the proofs that a listing has of a backup; one that cannot be read makes the standing unreadable."""
+    try:
+        return standing_of(manifest, catalog.proofs_of(listed))
+    except ArchiveError:
+        return Standing.UNREADABLE
+
+
 def list_backups(catalog: Catalog, *, tier: str | None = None) -> tuple[StoredBackup, ...]:
     """Return all backups, oldest first, also those of which one object is missing."""
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="list") as pool:
@@ -132,9 +140,7 @@ def _listed(catalog: Catalog, tier: str | None) -> Sequence[ListedBackup]:
 def _stored(catalog: Catalog, listed: ListedBackup) -> StoredBackup:
     parsed = parse_backup_id(listed.backup_id)
     there = listed.archive or listed.manifest
-    standing = None
-    if listed.manifest is not None:
-        standing = read_standing(catalog, listed.backup_id) if listed.proofs else Standing.UNPROVEN
+    manifest = None if listed.manifest is None else catalog.manifest_of(listed)
     return StoredBackup(
         backup_id=listed.backup_id,
         tier=parsed.tier,
@@ -143,18 +149,16 @@ def _stored(catalog: Catalog, listed: ListedBackup) -> StoredBackup:
         completeness=_completeness(listed),
         size=None if listed.archive is None else listed.archive.size,
         stored_at=None if there is None else there.modified,
-        standing=standing,
+        standing=None if manifest is None else listed_standing(catalog, listed, manifest),
         proofs=listed.proofs,
-        left_out=_left_out(catalog, listed),
+        left_out="" if manifest is None else _left_out(listed.backup_id, manifest),
     )
 
 
-def _left_out(catalog: Catalog, listed: ListedBackup) -> str:
+def _left_out(backup_id: str, manifest: bytes) -> str:
     """Return what a backup leaves out; a manifest that cannot be read says nothing, and never looks whole."""
-    if listed.manifest is None:
-        return ""
     try:
-        return read_manifest(catalog.manifest_bytes(listed.backup_id), name=listed.backup_id).left_out
+        return read_manifest(manifest, name=backup_id).left_out
     except ArchiveError:
         return "its manifest cannot be read"
 

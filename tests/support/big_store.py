@@ -37,6 +37,7 @@ class BigStore(MemoryStore):
         self._ordered = sorted(objects)
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        self.calls.append(f"list {prefix}")
         if prefix == TIMELINE:
             for number in range(1, self.segments + 1):
                 self.listed += 1
@@ -58,7 +59,6 @@ class BigStore(MemoryStore):
         yield from super().keys(prefix, start_after=start_after)
 
     def page(self, prefix: str, *, start_after: str, limit: int) -> tuple[str, ...]:
-        self.calls.append(f"list {prefix}")
         return tuple(item.key for item in islice(self.list(prefix, start_after=f"{start_after}\0"), limit))
 
     def folders(self, prefix: str) -> Iterator[str]:

@@ -7,23 +7,17 @@ import time
 
 import pytest
 
-from include.backup.audit.build import build_report
-from include.backup.audit.gather import gather
 from include.backup.audit.html import page
-from include.backup.audit.report import Report
-from tests.support.audits import audit_context, shipped
-from tests.support.big_store import BACKUPS, MEGABYTES, NOW, SECONDS, SEGMENTS, BigStore, filled
-
-
-def audit(store: BigStore) -> Report:
-    return build_report(gather(audit_context(store, now=NOW)), shipped())
+from tests.support.at_scale import audited
+from tests.support.audits import shipped
+from tests.support.big_store import BACKUPS, MEGABYTES, SECONDS, SEGMENTS, filled
 
 
 def test_twice_as_many_backups_take_twice_as_many_requests_and_no_more_questions_about_single_ones() -> None:
     counts = []
     for size in (200, 400):
         store = filled(size, 1000)
-        audit(store)
+        audited(store)
         counts.append((store.listed, store.requests("get"), store.requests("list"), store.requests("head")))
     (listed, gets, lists, heads), (listed_twice, gets_twice, lists_twice, heads_twice) = counts
     assert listed_twice <= 2 * listed + 10
@@ -38,7 +32,7 @@ def test_ten_thousand_backups_and_a_million_segments_are_audited_in_seconds() ->
     store = filled(BACKUPS, SEGMENTS)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
-    report = audit(store)
+    report = audited(store)
     html = page(report)
     content = report.to_json()
     seconds = time.process_time() - started

@@ -28,7 +28,7 @@ class FewBackups(Catalog):
 
     def __init__(self, backups: dict[str, tuple[bool, bool]], proofs: dict[str, Sequence[Proof]]) -> None:
         self._backups = backups
-        self._proofs_of = proofs
+        self._proofs = proofs
 
     def list(self) -> tuple[ListedBackup, ...]:
         return tuple(
@@ -37,7 +37,7 @@ class FewBackups(Catalog):
                 prefix="daily",
                 archive=make_object(f"{name}.tar") if archive else None,
                 manifest=make_object(f"{name}.manifest.json") if manifest else None,
-                proofs=len(self._proofs_of.get(name, ())),
+                proof_keys=tuple(f"proofs/{name}/{number}" for number, _ in enumerate(self._proofs.get(name, ()))),
             )
             for name, (archive, manifest) in self._backups.items()
         )
@@ -46,10 +46,16 @@ class FewBackups(Catalog):
         return MANIFEST
 
     def proofs(self, backup_id: str) -> tuple[Proof, ...]:
-        found = self._proofs_of.get(backup_id, ())
+        found = self._proofs.get(backup_id, ())
         if "damaged" in found:
             raise ManifestError("the proof is damaged")
         return tuple(found)
+
+    def manifest_of(self, listed: ListedBackup) -> bytes:
+        return self.manifest_bytes(listed.backup_id)
+
+    def proofs_of(self, listed: ListedBackup) -> tuple[Proof, ...]:
+        return self.proofs(listed.backup_id)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from include.backup.backup_id import parse_backup_id
 from include.backup.base.record import BaseFacts
 from include.backup.catalog import ARCHIVE_SUFFIX, MANIFEST_SUFFIX, Catalog
 from include.backup.errors import ArchiveError, BackupMissingError
-from include.backup.inventory import Standing, read_standing
+from include.backup.inventory import Standing, listed_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import SourcePolicy
 from include.backup.store import ObjectStore
@@ -77,11 +77,12 @@ def stored_bases(
         if listed.archive is None or listed.manifest is None:
             continue
         try:
-            manifest = read_manifest(catalog.manifest_bytes(listed.backup_id), name=listed.backup_id)
+            content = catalog.manifest_of(listed)
+            manifest = read_manifest(content, name=listed.backup_id)
         except ArchiveError:
             continue
         if manifest.base is not None:
-            standing = read_standing(catalog, listed.backup_id) if listed.proofs else Standing.UNPROVEN
+            standing = listed_standing(catalog, listed, content)
             found.append(StoredBase(manifest=manifest, base=manifest.base, standing=standing))
     return tuple(sorted(found, key=lambda one: one.stopped_at))
 

@@ -138,7 +138,7 @@ def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
         proofs=old_proofs(store, source.name, existing=existing, keep=policy.keep_proofs, now=now),
         marks=stale_marks(store, source.name, now),
         staging=() if ctx.staging_root is None else dead_staging(ctx.staging_root, source, now=now),
-        databases=_databases(ctx, guards, lambda: newest_proven_full(catalog, gathered.candidates, rules), now),
+        databases=_databases(ctx, guards, lambda: newest_proven_full(catalog, gathered, rules), now),
     )
 
 

@@ -30,6 +30,7 @@ class Gathered:
     without_manifest: tuple[ListedBackup, ...]
     without_archive: tuple[ListedBackup, ...]
     prefixes: Mapping[str, str]
+    whole: Mapping[str, ListedBackup]
 
 
 def rules_of(source: SourcePolicy) -> dict[str, TierRule]:
@@ -45,13 +46,18 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
     """
     listed = catalog.list()
     whole = [item for item in listed if item.archive is not None and item.manifest is not None]
+    places = {item.backup_id: item for item in whole}
     estimates = [_estimate(item, parse_backup_id(item.backup_id)) for item in whole]
     suspects = {one.backup_id for one in estimates if may_have_expired(one, rules.get(one.tier), now)}
     wanted = {one.backup_id for one in estimates if one.backup_id in suspects or _may_depend(one)}
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="gather") as pool:
-        read = {one.backup_id: (one, digest) for one, digest in pool.map(_reader(catalog), _chosen(estimates, wanted))}
+        read = {
+            one.backup_id: (one, digest)
+            for one, digest in pool.map(_reader(catalog, places), _chosen(estimates, wanted))
+        }
         candidates = [read.get(one.backup_id, (one, None))[0] for one in estimates]
-        is_proven = _prover(catalog, {name: digest for name, (_, digest) in read.items() if digest is not None})
+        digests = {name: digest for name, (_, digest) in read.items() if digest is not None}
+        is_proven = _prover(catalog, places, digests)
         thinned = [one for one in candidates if one.backup_id in suspects and _thins(rules.get(one.tier))]
         proven = {one.backup_id for one, found in zip(thinned, pool.map(is_proven, thinned), strict=True) if found}
     proven |= _newest_proven(is_proven, candidates, suspects, rules)
@@ -60,6 +66,7 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
         without_manifest=tuple(item for item in listed if item.manifest is None),
         without_archive=tuple(item for item in listed if item.archive is None),
         prefixes={item.backup_id: item.prefix for item in listed},
+        whole=places,
     )
 
 
@@ -94,7 +101,9 @@ def _chosen(candidates: Iterable[Candidate], ids: set[str]) -> Sequence[Candidat
     return [one for one in candidates if one.backup_id in ids]
 
 
-def _reader(catalog: Catalog) -> Callable[[Candidate], tuple[Candidate, str | None]]:
+def _reader(
+    catalog: Catalog, places: Mapping[str, ListedBackup]
+) -> Callable[[Candidate], tuple[Candidate, str | None]]:
     """Return what reads a candidate's manifest: the candidate as it has it, and the manifest's fingerprint.
 
     One that cannot be read cannot be judged.
@@ -102,7 +111,7 @@ def _reader(catalog: Catalog) -> Callable[[Candidate], tuple[Candidate, str | No
 
     def read(one: Candidate) -> tuple[Candidate, str | None]:
         try:
-            content = catalog.manifest_bytes(one.backup_id)
+            content = catalog.manifest_of(places[one.backup_id])
             manifest = read_manifest(content, name=one.backup_id)
         except (ArchiveError, BackupMissingError) as error:
             return replace(one, unknown=f"its manifest cannot be read: {error}"), None
@@ -118,11 +127,10 @@ def _thins(rule: TierRule | None) -> bool:
     return rule is not None and rule.thinning is not None
 
 
-def newest_proven_full(
-    catalog: Catalog, candidates: Iterable[Candidate], rules: Mapping[str, TierRule]
-) -> Candidate | None:
+def newest_proven_full(catalog: Catalog, gathered: Gathered, rules: Mapping[str, TierRule]) -> Candidate | None:
     """Return the newest full backup of the policy's tiers that is proven."""
-    return _first_proven(_prover(catalog), [one for one in candidates if stands_for_all(one, rules)])
+    is_proven = _prover(catalog, gathered.whole, {})
+    return _first_proven(is_proven, [one for one in gathered.candidates if stands_for_all(one, rules)])
 
 
 def _newest_proven(
@@ -150,14 +158,17 @@ def _first_proven(is_proven: IsProven, group: Iterable[Candidate]) -> Candidate 
     return next((one for one in newest_first if one.unknown is None and is_proven(one)), None)
 
 
-def _prover(catalog: Catalog, digests: Mapping[str, str] | None = None) -> IsProven:
+def _prover(catalog: Catalog, places: Mapping[str, ListedBackup], digests: Mapping[str, str]) -> IsProven:
     """Return what says whether a candidate is proven; ``digests`` are the fingerprints of manifests that were read."""
-    known = digests or {}
 
     def is_proven(one: Candidate) -> bool:
+        listed = places[one.backup_id]
         try:
-            digest = known.get(one.backup_id) or fingerprint(catalog.manifest_bytes(one.backup_id))
-            standing = standing_by(digest, catalog.proofs(one.backup_id))
+            proofs = catalog.proofs_of(listed)
+            if not proofs:
+                return False
+            digest = digests.get(one.backup_id) or fingerprint(catalog.manifest_of(listed))
+            standing = standing_by(digest, proofs)
         except (ArchiveError, BackupMissingError):
             return False
         return standing is Standing.PROVEN
