@@ -20,7 +20,7 @@ from tests.support.stack_image import StackImage
 
 SAMPLE_MB = 12
 AIRFLOW = "the shared Airflow"
-AIRFLOW_FILES = ("test_airflow_", "test_ci_script")
+AIRFLOW_FILES = "test_airflow_"
 POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
 
 
