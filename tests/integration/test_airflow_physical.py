@@ -1,7 +1,9 @@
-"""Base backups and recoveries under the real scheduler."""
+"""WAL, the base backup that it asks for, and recoveries under the real scheduler."""
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -9,24 +11,74 @@ import pytest
 
 from include.backup.postgres.postmaster import end_lasting
 from include.local.ports import free_port_base
-from tests.support.airflow_runs import AirflowRun
+from include.local.run import missed_slot, wait_for_dag
+from include.local.s3 import BUCKET
+from tests.support.airflow_runs import AirflowRun, until
 from tests.support.airflow_stack import AirflowStack
 
+INCREMENTAL = "pulse_messages.incremental_backup"
+WORK = ("preflight", "receive", "upload", "advance", "catch_up", "report")
 BASE = "pulse_messages.base_backup"
 RECOVER = "pulse_messages.restore_point_in_time"
 
 
+def let_run(stack: AirflowStack, dag_id: str) -> None:
+    """Unpause a DAG without the run of its last slot, which the scheduler would make up for."""
+    wait_for_dag(stack.api, dag_id)
+    slot = missed_slot(stack.api.get(f"/dags/{dag_id}"), datetime.now(UTC))
+    if slot is not None:
+        stack.api.trigger(dag_id, "made-up-for", {}, logical_date=slot)
+        stack.api.patch(f"/dags/{dag_id}/dagRuns/made-up-for", {"state": "success"})
+    stack.api.unpause(dag_id)
+
+
 @pytest.fixture(scope="module")
-def taken(airflow_stack: AirflowStack) -> AirflowRun:
-    """A full base backup that was asked for, as incremental_backup asks."""
-    run = airflow_stack.run(BASE, {"full": True, "reason": "a test"})
+def first(airflow_stack: AirflowStack) -> AirflowRun:
+    """A source's first run, which finds no base backup."""
+    let_run(airflow_stack, BASE)
+    run = airflow_stack.run(INCREMENTAL)
+    assert run.wait() == "success", run.story()
+    return run
+
+
+@pytest.fixture(scope="module")
+def taken(airflow_stack: AirflowStack, first: AirflowRun) -> AirflowRun:
+    """The base backup that it asked for."""
+
+    def asked_for() -> str | None:
+        runs = airflow_stack.api.get(f"/dags/{BASE}/dagRuns")["dag_runs"]
+        return next((str(run["dag_run_id"]) for run in runs if run["conf"].get("full")), None)
+
+    run_id = until(asked_for, seconds=60, what="the base backup that the first run wants")
+    run = AirflowRun(api=airflow_stack.api, dag_id=BASE, run_id=run_id)
     assert run.wait(600) == "success", run.story()
     return run
 
 
+def test_a_run_stores_wal_and_leaves_a_record(airflow_stack: AirflowStack, first: AirflowRun) -> None:
+    states = first.states()
+    assert {task: states[task] for task in WORK} == dict.fromkeys(WORK, "success"), first.story()
+    assert states["watch_provider"] == "skipped"
+    report = first.xcom("report")
+    found = airflow_stack.s3.list_objects_v2(Bucket=BUCKET, Prefix="incremental/runs/pulse_messages/")["Contents"]
+    records = [json.loads(airflow_stack.s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()) for item in found]
+    (record,) = [record for record in records if record["run_id"] == first.run_id]
+    assert (record["end_lsn"], record["segments"]) == (report["end_lsn"], report["segments"])
+    assert record["segments"] >= 1
+    prefix = f"incremental/{record['system_identifier']}/wal/{record['timeline']:08X}/"
+    segments = airflow_stack.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]
+    assert len(segments) >= record["segments"]
+
+
+def test_a_run_without_a_base_backup_has_one_taken_at_once_and_says_why(first: AirflowRun, taken: AirflowRun) -> None:
+    wanted = first.xcom("preflight")["base_wanted"]
+    assert first.states()["request_base"] == "success"
+    assert wanted
+    assert f"asked for: {wanted}" in taken.log("preflight")
+
+
 def test_a_base_backup_goes_from_source_to_proof(airflow_stack: AirflowStack, taken: AirflowRun) -> None:
     assert set(taken.states().values()) == {"success"}
-    assert "asked for: a test" in taken.log("preflight")
     report = taken.xcom("restore_test")
     assert (report["result"], report["backup_id"]) == ("passed", taken.xcom("take_base")["backup_id"])
     assert airflow_stack.staged("pulse_messages_incremental_base") == []
