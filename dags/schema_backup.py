@@ -45,7 +45,7 @@ from backup_operators.schema_history import (
     NotifySchemaOperator,
 )
 from include.backup.policy import SourcePolicy
-from include.backup.schema_history.history import schema_policy
+from include.backup.policy.schema_backup import schema_policy
 
 DRIFT_TIMEOUT = timedelta(minutes=10)
 

@@ -19,13 +19,13 @@ from backup_operators.airflow_rest import AirflowRest
 from backup_operators.hook import BackupHook
 from backup_operators.lifeline import die_with_parent
 from backup_operators.step import keep_reason, step_log
-from include.backup.approval import Approval, Question, check_approval
 from include.backup.errors import ApprovalError, BackupError, RetryWorthlessError
 from include.backup.policy import load_policy, policy_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from include.backup.approval import Approval, Question
     from include.backup.policy import ApprovalPolicy
 
 ASK_TASK = "approve"
@@ -129,6 +129,8 @@ def require_approval(
     To be called by the destructive task itself, right before what cannot be undone. Asker and answerer both come
     from Airflow's API, as the policy's service user reads them.
     """
+    from include.backup.approval import check_approval
+
     api = AirflowRest.from_spec(BackupHook().spec(approval.connection))
     run = context["dag_run"]
     shown = api.run(run.dag_id, run.run_id)

@@ -13,7 +13,6 @@ from urllib.parse import urlencode
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from backup_operators.airflow_facts import belongs
 from backup_operators.airflow_rest import AirflowRest
 from backup_operators.fleet import FleetOperator
 from backup_operators.hook import BackupHook
@@ -24,12 +23,12 @@ from include.backup.lateness import SCHEDULED
 from include.backup.policy import load_policy, policy_path
 from include.backup.policy.metadata import MetadataPolicy
 from include.backup.process import Command, Runner
-from include.backup.run_history import RunHistory, RunRecord, TaskRecord, as_facts, cutoff, keep_history
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.backup.policy import Policy, SourcePolicy
+    from include.backup.run_history import RunRecord, TaskRecord
 
 PAGE = 100
 # Runs and all that hangs on them, by cascades too. Who did what in the UI (``log``) and asset events stay.
@@ -60,6 +59,7 @@ class KeepRunsOperator(FleetOperator):
 
     def work(self, context: Context, source: SourcePolicy) -> dict[str, Any]:
         from include.backup.evidence import open_ledger
+        from include.backup.run_history import RunHistory, as_facts, cutoff, keep_history
         from include.backup.steps.context import encryption_of, open_store
 
         run = run_identity(context)
@@ -99,6 +99,8 @@ class CleanMetadataOperator(BaseOperator):
         self.delete = delete
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from include.backup.run_history import cutoff
+
         die_with_parent()
         policy = load_policy(policy_path(os.environ))
         run = run_identity(context)
@@ -160,6 +162,8 @@ def clean(runner: Runner, *, dags: Sequence[str], before: datetime, url: str, de
 
 def old_runs(rest: AirflowRest, source: str, before: datetime) -> Iterator[RunRecord]:
     """Yield the runs of a source's and of the fleet's DAGs that began before a time, each with its tasks."""
+    from backup_operators.airflow_facts import belongs
+
     started = {"start_date_lt": before.isoformat()}
     tasks: dict[tuple[str, str], list[TaskRecord]] = {}
     for item in _all(rest, "/dags/~/dagRuns/~/taskInstances", "task_instances", started):
@@ -182,6 +186,8 @@ def _all(rest: AirflowRest, path: str, name: str, query: dict[str, str]) -> Iter
 
 
 def _run(item: dict[str, Any], tasks: list[TaskRecord]) -> RunRecord:
+    from include.backup.run_history import RunRecord
+
     return RunRecord(
         dag_id=item["dag_id"],
         run_id=item["dag_run_id"],
@@ -196,6 +202,8 @@ def _run(item: dict[str, Any], tasks: list[TaskRecord]) -> RunRecord:
 
 
 def _task(item: dict[str, Any]) -> TaskRecord:
+    from include.backup.run_history import TaskRecord
+
     return TaskRecord(
         task_id=item["task_id"],
         map_index=item["map_index"],

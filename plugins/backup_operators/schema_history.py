@@ -65,7 +65,8 @@ class SchemaOperator(BaseOperator):
 
     def history(self, context: Context) -> SchemaHistory:
         """Return the source's history, for this run."""
-        from include.backup.schema_history.history import SchemaHistory, schema_policy
+        from include.backup.policy.schema_backup import schema_policy
+        from include.backup.schema_history.history import SchemaHistory
         from include.backup.schema_history.remote import GitRemote
 
         source = self.source_policy()

@@ -7,9 +7,10 @@ from typing import Any
 
 from include.backup.chain import new_run
 from include.backup.cli.session import Session
+from include.backup.policy.schema_backup import schema_policy
 from include.backup.schema_history.changes import SchemaChanges
 from include.backup.schema_history.drift import Drift, drift_from_release
-from include.backup.schema_history.history import SchemaHistory, schema_policy
+from include.backup.schema_history.history import SchemaHistory
 from include.backup.schema_history.remote import GitRemote
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.backup.cron import cron_problem
+from include.backup.errors import PolicyError
 from include.backup.policy.schedule import Schedule
+
+if TYPE_CHECKING:
+    from include.backup.policy.model import SourcePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,13 @@ def schema_backup_policy(data: Mapping[str, Any] | None, *, source: str) -> Sche
         timeout_minutes=data["timeout_minutes"],
         withheld=tuple(data.get("withheld", ())),
     )
+
+
+def schema_policy(source: SourcePolicy) -> SchemaBackupPolicy:
+    """Return the block schema_backup of a source; raises PolicyError when there is none."""
+    if source.schema_backup is None:
+        raise PolicyError(f"the policy has no block schema_backup for {source.name}; add one with a git connection")
+    return source.schema_backup
 
 
 def schema_backup_problems(data: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:

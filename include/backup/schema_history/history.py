@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from include.backup.connections import DatabaseConnection
-from include.backup.errors import GitError, GitUnreachableError, ManifestError, PolicyError
+from include.backup.errors import GitError, GitUnreachableError, ManifestError
 from include.backup.policy import SchemaBackupPolicy, SourcePolicy
+from include.backup.policy.schema_backup import schema_policy
 from include.backup.postgres.commands import pg_dump_command
 from include.backup.postgres.session import connect, query
 from include.backup.postgres.toc import read_toc
@@ -244,13 +245,6 @@ class SchemaHistory:
         except ManifestError as error:
             self.log.warning("%s; the schema is written anew", error)
             return ()
-
-
-def schema_policy(source: SourcePolicy) -> SchemaBackupPolicy:
-    """Return the block schema_backup of a source; raises PolicyError when there is none."""
-    if source.schema_backup is None:
-        raise PolicyError(f"the policy has no block schema_backup for {source.name}; add one with a git connection")
-    return source.schema_backup
 
 
 def diff_of(before: Mapping[str, bytes | None], after: Mapping[str, bytes], names: tuple[str, str]) -> str:
