@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.bag import read_dag, read_dags
+from tests.dags.bag import read_dag
 
 RELEASES = [("2025.3.1", True), ("v1+build-2_x", True), ("a" * 64, True)] + [
     (bad, False)
