@@ -14,7 +14,9 @@ from botocore.exceptions import ClientError
 from include.backup.connections import StoreConnection
 from include.backup.evidence import Event, EventKind, Ledger
 from include.backup.evidence.check import check_ledger, read_records
+from include.backup.evidence.policy_record import record_policy
 from include.backup.evidence.record import read_event, record_key
+from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.steps import restore_test, upload
 from include.backup.steps.context import open_store
@@ -34,12 +36,13 @@ def ledger_of(connection: StoreConnection, source: str, *, bucket: str = BUCKET)
 
 
 def write_many(connection: StoreConnection, writer: int, start: Any) -> None:
-    """One process: its own events, and one that all processes try to record."""
+    """One process: its own events, and two that all processes try to record: a hold, and a change of the policy."""
     ledger = ledger_of(connection, "race")
     start.wait(60)
     for number in range(EACH):
         ledger.append(EventKind.BACKUP, subject=f"{writer}-{number}", actor=f"writer {writer}")
     ledger.append(EventKind.HOLD, subject="shared", actor=f"writer {writer}", once="shared")
+    record_policy(ledger, load_policy(SHIPPED_POLICY).source("pulse_messages"), actor=f"writer {writer}")
 
 
 def test_eight_processes_at_once_neither_fork_the_chain_nor_lose_a_record(stack: Stack) -> None:
@@ -54,9 +57,9 @@ def test_eight_processes_at_once_neither_fork_the_chain_nor_lose_a_record(stack:
     assert [writer.exitcode for writer in writers] == [0] * WRITERS
     check = check_ledger(ObjectStore.connect(connection, bucket=BUCKET), "race")
     assert check.intact, check.findings
-    assert check.head.sequence == WRITERS * EACH + 1
+    assert check.head.sequence == WRITERS * EACH + 2
     assert check.subjects["backup"] == {f"{writer}-{number}" for writer in range(WRITERS) for number in range(EACH)}
-    assert check.kinds == {"backup": WRITERS * EACH, "hold": 1}
+    assert check.kinds == {"backup": WRITERS * EACH, "hold": 1, "policy_change": 1}
 
 
 @pytest.mark.parametrize("last", ["removed", "overwritten"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from include.backup.health import backup_rules, platform_rules
 from include.backup.health.facts import (
     AirflowFacts,
     BackupFact,
@@ -47,8 +50,8 @@ def backup(days_ago: float, **changes: Any) -> BackupFact:
     return replace(fact, **changes)
 
 
-def facts(*backups: BackupFact, now: datetime = NOW, **changes: Any) -> HealthFacts:
-    made = backups or tuple(backup(day) for day in range(8))
+def facts(*given: BackupFact, now: datetime = NOW, backups: Any = None, **changes: Any) -> HealthFacts:
+    made = backups or given or tuple(backup(day) for day in range(8))
     return replace(HealthFacts(source="pulse_messages", now=now, backups=made, airflow=HEALTHY), **changes)
 
 
@@ -254,6 +257,62 @@ def test_a_disk_that_fills_up_is_told_with_the_days_that_are_left(
 )
 def test_everything_else_that_is_wrong_is_told(source: SourcePolicy, changes: dict[str, Any], wanted: str) -> None:
     assert set(found(facts(**changes), source)) == {wanted}
+
+
+EVERY_RULE: Mapping[str, dict[str, Any]] = {
+    "never_succeeded": {"backups": (backup(0, tier="weekly"),)},
+    "late": {"backups": (backup(1),)},
+    "missing": {"backups": (backup(3),)},
+    "size": {"backups": (backup(0, size=1),)},
+    "proof_failed": {"backups": (backup(0, standing=Standing.FAILED),)},
+    "unproven": {"backups": (backup(2, proofs=0), backup(0))},
+    "proof_overdue": {"backups": (backup(7, proven_at=NOW - timedelta(days=7)), backup(0))},
+    "rows_lost": {"backups": (backup(1, rows={"t": 100}), backup(0, rows={"t": 1}))},
+    "unreachable": {"unreachable": {"Supabase": "503"}},
+    "copies": {"copies_missing": {"backup store": "too old"}},
+    "object": {"object_problems": {"x": "encryption none"}},
+    "left_slot": {"left_slots": {"old": "old has left the policy"}},
+    "ping": {"ping_failure": "it answers 404"},
+    "left_out": {"rejected_sources": {"shop": "policy.yaml:7: no"}},
+    "component": {"airflow": AirflowFacts(components={"scheduler": "unhealthy"})},
+    "import_error": {"airflow": AirflowFacts(import_errors={"dags/x.py": "ValueError: no"})},
+    "paused": {"airflow": AirflowFacts(dags=(DagFact(dag_id="d", paused=True, stale=False),))},
+    "stale": {"airflow": AirflowFacts(dags=(DagFact(dag_id="d", paused=False, stale=True),))},
+    "pool": {"airflow": AirflowFacts(pools=frozenset({"default_pool"}))},
+    "stuck": {"airflow": AirflowFacts(tasks=(task("queued", 31),))},
+    "rpo": {"wal": WalFacts(rpo_seconds=None, gaps=(), problems=())},
+    "wal_gap": {"wal": WalFacts(rpo_seconds=1.0, gaps=("WAL is missing: 1",), problems=())},
+    "wal": {"wal": WalFacts(rpo_seconds=1.0, gaps=(), problems=("the slot is lost: x",))},
+    "capacity": {"disks": (DiskFact(name="d", used=99, size=100),)},
+}
+
+
+def rules_of_the_code() -> set[str]:
+    """Return every rule that the code can name, whatever decides between two."""
+    names: set[str] = set()
+    for module in (backup_rules, platform_rules):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.keyword) and node.arg == "rule":
+                # Of a choice between two the condition is none of the names.
+                chosen = [node.value.body, node.value.orelse] if isinstance(node.value, ast.IfExp) else [node.value]
+                names |= {ast.literal_eval(value) for value in chosen}
+    return names
+
+
+def test_each_rule_of_the_code_has_a_condition_here() -> None:
+    assert rules_of_the_code() == set(EVERY_RULE)
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE)
+def test_each_rule_has_a_severity_evidence_of_what_was_seen_and_a_next_step(source: SourcePolicy, rule: str) -> None:
+    found = [finding for finding in find(facts(**EVERY_RULE[rule]), source) if finding.rule == rule]
+    assert found
+    for finding in found:
+        assert isinstance(finding.severity, Severity)
+        assert len(finding.evidence.split()) >= 3
+        assert len(finding.next_step.split()) >= 2
+        assert finding.evidence != finding.next_step
+        assert finding.subject
 
 
 def test_every_finding_says_what_to_do_and_the_worst_come_first(source: SourcePolicy) -> None:

@@ -13,16 +13,16 @@ from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.copies.look import look_at_copies
-from include.backup.errors import ArchiveError, BackupError, ObjectDiffersError, StoreError, SupabaseError
+from include.backup.errors import ArchiveError, BackupError, StoreError, SupabaseError
 from include.backup.every_backup import every_backup
 from include.backup.health.board import read_heartbeat
 from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
+from include.backup.health.objects import archive_problem, evidence_problems
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import Policy, SourcePolicy
 from include.backup.policy.health import HealthPolicy
 from include.backup.proof.times import newest_proofs
-from include.backup.steps.verify import verify_archive
 from include.backup.store import ObjectStore
 from include.backup.supabase.project import SupabaseProject
 from include.backup.wal.release import left_sources
@@ -67,7 +67,7 @@ def gather(ctx: GatherContext) -> HealthFacts:
         disks=tuple(_disks(ctx, backups, unreachable)),
         unreachable=unreachable,
         copies_missing=_copies(ctx, catalog),
-        object_problems=problems,
+        object_problems={**problems, **evidence_problems(ctx.store, ctx.source)},
         rejected_sources={name: str(error) for name, error in ctx.policy.rejected.items()},
         ping_failure=_ping_failure(ctx),
         left_slots={left.source: left.line() for left in left_sources(ctx.store, kept=_streaming(ctx.policy))},
@@ -125,7 +125,8 @@ def _backup(
         else:
             rows = rows_of(manifest)
             if problems is not None:
-                problems.update(_object_problem(ctx.store, manifest))
+                found = archive_problem(ctx.store, manifest, ctx.source)
+                problems.update({} if found is None else {item.backup_id: found})
     return BackupFact(
         backup_id=item.backup_id,
         tier=tier,
@@ -146,18 +147,6 @@ def rows_of(manifest: Manifest) -> dict[str, int]:
         name = f"{data.schema}.{data.table}"
         found[name] = found.get(name, 0) + data.rows
     return found
-
-
-def _object_problem(store: ObjectStore, manifest: Manifest) -> dict[str, str]:
-    """Return what the store says of the newest archive that its manifest does not; reads nothing back."""
-    info = store.head(manifest.archive.key)
-    if info is not None and info.checksum is None:
-        return {}
-    try:
-        verify_archive(store, manifest)
-    except ObjectDiffersError as error:
-        return {manifest.backup_id: str(error)}
-    return {}
 
 
 def _wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts | None:

@@ -46,7 +46,7 @@ def platform_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPo
             rule="object",
             subject=backup_id,
             severity=Severity.CRITICAL,
-            evidence=f"the archive of {backup_id} is not as its manifest says: {problem}",
+            evidence=f"{backup_id} is not as its manifest or the policy says: {problem}",
             next_step="find out who changed it; take a new backup now",
         )
     for name, line in facts.left_slots.items():

@@ -59,21 +59,10 @@ def verify_archive(store: ObjectStore, manifest: Manifest) -> VerifyReport:
         found, method = read_back_checksum(store, manifest), "read back, the store keeps none"
     else:
         found, method = info.checksum, "kept by the store"
-    differences = [
-        text
-        for text, differs in (
-            (f"checksum {found} instead of {archive.checksum}", found != archive.checksum),
-            (f"encryption {_encryption(info)}", not _encryption_fits(info, manifest)),
-            (
-                f"storage class {info.storage_class}",
-                info.storage_class not in (archive.storage_class, archive.first_class),
-            ),
-        )
-        if differs
-    ]
-    if differences:
+    wrong = differences(info, manifest, checksum=found)
+    if wrong:
         raise ObjectDiffersError(
-            f"{store.url(archive.key)} differs from its manifest: {'; '.join(differences)}; "
+            f"{store.url(archive.key)} differs from its manifest: {'; '.join(wrong)}; "
             "the backup does not count, start a new run"
         )
     return VerifyReport(
@@ -87,6 +76,17 @@ def verify_archive(store: ObjectStore, manifest: Manifest) -> VerifyReport:
         seconds=round(time.monotonic() - started, 3),
         note=manifest.left_out,
     )
+
+
+def differences(info: ObjectInfo, manifest: Manifest, *, checksum: str | None) -> tuple[str, ...]:
+    """Return what of an archive is not as its manifest says; a checksum that nobody knows is not compared."""
+    archive = manifest.archive
+    checks = (
+        (f"checksum {checksum} instead of {archive.checksum}", checksum not in (None, archive.checksum)),
+        (f"encryption {_encryption(info)}", not _encryption_fits(info, manifest)),
+        (f"storage class {info.storage_class}", info.storage_class not in (archive.storage_class, archive.first_class)),
+    )
+    return tuple(text for text, differs in checks if differs)
 
 
 def read_back_checksum(store: ObjectStore, manifest: Manifest, *, concurrency: int = 4) -> str:
