@@ -65,6 +65,7 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
     lab.do("prod_swap", "CREATE PUBLICATION all_orders FOR TABLE orders")
     own = properties(lab, "prod_swap")
     ctx = lab.context("prod_swap")
+    ctx.store.put_if_absent("erasures/prod_swap/subject-7.json", b"{}", encryption=ctx.encryption)
     order, seal = lab.ordered(ctx, backup_id=choose(ctx.catalog, "prod_swap", Choice(how=Choosing.LATEST_PROVEN)))
     assert (order.backup_id, order.strategy, order.production, order.needs_approval) == (
         backup_id,
@@ -76,7 +77,8 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
     assert (order.target.rows, order.target.publications) == (510, ("all_orders",))
     assert next(change for change in order.changes if change.table == "public.orders").now == 10
     assert "its restore test of" in order.estimate_basis
-    assert seal in order.question().text
+    for words in (seal, "| erased | subject-7 |", f"oid {order.target.oid}, of the cluster", "| publishes | all"):
+        assert words in order.question().text
 
     safety = back_up_target(ctx, order)
     with lab.session("prod_swap") as person:

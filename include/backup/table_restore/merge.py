@@ -49,11 +49,11 @@ def apply(session: Session, ordered: Sequence[StagedTable], *, toc: Toc, replace
         deleted = {table.number: _delete(table) for table in reversed(ordered)}
     merged = []
     for table in ordered:
-        updated = _update(table) if replace else 0
+        updated, inserted = _update_and_insert(table) if replace else (0, _insert(table))
         merged.append(
             Merged(
                 table=str(table.table.name),
-                inserted=_insert(table),
+                inserted=inserted,
                 updated=updated,
                 deleted=deleted.get(table.number, 0),
             )
@@ -74,11 +74,29 @@ def _delete(table: StagedTable) -> int:
     return table.session.execute(query).rowcount
 
 
-def _update(table: StagedTable) -> int:
+def _update_and_insert(table: StagedTable) -> tuple[int, int]:
+    """Change rows back and add what is missing; return how many each.
+
+    In one statement, at whose end PostgreSQL checks foreign keys: a row that is changed back may refer to a missing
+    one of the same table. Changes come first all the same, since unique keys are checked at once, and a row that is
+    added may need a value that another one still has.
+    """
+    update = _update(table)
+    if update is None:
+        return 0, _insert(table)
+    query = sql.SQL(
+        "WITH updated AS ({} RETURNING 1), inserted AS ({} AND (SELECT count(*) FROM updated) >= 0 RETURNING 1)"
+        " SELECT (SELECT count(*) FROM updated) AS updated, (SELECT count(*) FROM inserted) AS inserted"
+    ).format(update, _insertion(table))
+    row = table.session.execute(query).fetchone() or {}
+    return int(row["updated"]), int(row["inserted"])
+
+
+def _update(table: StagedTable) -> sql.Composed | None:
     columns = [column for column in table.columns if column not in table.always_identity]
     if not columns or not table.counts[Change.CHANGED]:
-        return 0
-    query = sql.SQL("UPDATE {} t SET ({}) = ROW({}) FROM {} s, {} x WHERE {} AND {}").format(
+        return None
+    return sql.SQL("UPDATE {} t SET ({}) = ROW({}) FROM {} s, {} x WHERE {} AND {}").format(
         table.scope,
         names(columns),
         fields("s", columns),
@@ -87,12 +105,15 @@ def _update(table: StagedTable) -> int:
         same_key(table.key, "t", "x"),
         same_key(table.key, "s", "x"),
     )
-    return table.session.execute(query).rowcount
 
 
 def _insert(table: StagedTable) -> int:
+    return table.session.execute(_insertion(table)).rowcount
+
+
+def _insertion(table: StagedTable) -> sql.Composed:
     """Add what is not there now; also what a cascade of this very merge has taken away."""
-    query = sql.SQL(
+    return sql.SQL(
         "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} s WHERE NOT EXISTS (SELECT FROM {} t WHERE {})"
     ).format(
         sql.Identifier(table.table.name.schema, table.table.name.table),
@@ -102,7 +123,6 @@ def _insert(table: StagedTable) -> int:
         table.scope,
         same_key(table.key, "t", "s"),
     )
-    return table.session.execute(query).rowcount
 
 
 def _switch_off(session: Session, triggers: Sequence[Trigger]) -> None:
