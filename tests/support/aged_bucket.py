@@ -53,7 +53,15 @@ class Bucket:
             clock=lambda: now,
         )
 
-    def backup(self, age: float, *, tier: str = "daily", proven: bool = True, kind: str = "full") -> str:
+    def backup(
+        self,
+        age: float,
+        *,
+        tier: str = "daily",
+        proven: bool = True,
+        kind: str = "full",
+        depends_on: tuple[str, ...] = (),
+    ) -> str:
         taken = NOW - age * DAY
         backup_id = make_backup_id(
             source="pulse_messages", tier=tier, kind=kind, run_after=taken, dag_id="d", run_id=f"{tier}{age}{kind}"
@@ -65,6 +73,7 @@ class Bucket:
             kind=kind,
             dump=make_dump(snapshot=SnapshotFacts(time=taken, lsn_before="0/1", lsn_after="0/2")),
             archive=make_archive(key=archive_key(prefix, backup_id)),
+            depends_on=depends_on,
         ).to_json()
         self.s3.add(archive_key(prefix, backup_id), bytes(4096), modified=taken)
         self.s3.add(manifest_key(prefix, backup_id), content, modified=taken)

@@ -14,6 +14,7 @@ from include.backup.catalog import archive_key, manifest_key
 from include.backup.evidence.check import check_ledger
 from include.backup.holds import add_hold
 from include.backup.in_use import reading
+from include.backup.proof.scratch_lease import Lease
 from include.backup.retention.cleanup import CleanupPlan, plan_cleanup
 from include.backup.retention.execute import CleanupReport, dry_run, execute
 from include.backup.retention.plan import Reason
@@ -92,6 +93,38 @@ def test_a_failed_proof_proves_nothing(bucket: Bucket) -> None:
     content = json.loads(bucket.store.get(key))
     bucket.s3.add(key, json.dumps({**content, "result": "failed"}).encode())
     assert reasons(plan_cleanup(bucket.context()))[old] is Reason.NEWEST_PROVEN
+
+
+def test_attachments_that_a_kept_archive_refers_to_are_kept_until_none_does(bucket: Bucket) -> None:
+    first = bucket.backup(400, tier="monthly", kind="attachments")
+    second = bucket.backup(380, tier="monthly", kind="attachments", depends_on=(first,))
+    third = bucket.backup(10, tier="monthly", kind="attachments", depends_on=(first,))
+    found = reasons(plan_cleanup(bucket.context()))
+    assert (found[first], found[second], found[third]) == (Reason.NEEDED, Reason.EXPIRED, Reason.WITHIN)
+    clean(bucket)
+    assert bucket.archives() == {first, third}
+    later = NOW + timedelta(days=400)
+    newest = bucket.backup(-395, tier="monthly", kind="attachments")
+    clean(bucket, later)
+    assert bucket.archives() == {newest}
+
+
+def test_a_scratch_server_goes_once_its_holder_is_dead_or_its_lease_is_old(bucket: Bucket, tmp_path: Path) -> None:
+    mine = Lease.of_this_process(now=NOW)
+    for name, lease in (
+        ("scratch-00000001", mine),
+        ("scratch-00000002", replace(mine, process_started=1)),
+        ("scratch-00000003", replace(mine, created=(NOW - timedelta(hours=13)).isoformat())),
+    ):
+        (tmp_path / name).mkdir()
+        lease.write(tmp_path / name)
+    ctx = replace(bucket.context(), scratch_root=tmp_path)
+    plan = plan_cleanup(ctx)
+    dry_run(ctx, plan)
+    assert len(list(tmp_path.glob("scratch-*"))) == 3
+    report = execute(ctx, plan)
+    assert [one.name for one in report.removed] == ["scratch-00000002", "scratch-00000003"]
+    assert [path.name for path in tmp_path.glob("scratch-*")] == ["scratch-00000001"]
 
 
 def test_a_manifest_that_cannot_be_read_keeps_its_backup(bucket: Bucket) -> None:
