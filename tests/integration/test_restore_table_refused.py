@@ -72,6 +72,15 @@ def test_a_child_that_forbids_the_deletion_is_refused_whatever_one_says(copy: Co
     assert copy.rows("SELECT count(*) FROM chat.reports") == [(0,)]
 
 
+def test_a_row_that_refers_to_a_newer_one_of_its_own_table_is_refused_with_a_way_that_there_is(copy: Copy) -> None:
+    copy.run(f"{NEW_MESSAGE} UPDATE chat.messages SET reply_to = 1001 WHERE id = 400")
+    before = copy.contents()
+    message = only_error(lambda: copy.restore(MESSAGES, mode=Mode.REPLACE, touches_children=True), RestoreRefusedError)
+    assert "1 rows of chat.messages refer to rows that would be deleted" in message
+    assert "; restore it beside, or only missing rows" in message
+    assert copy.contents() == before
+
+
 def test_a_row_whose_parent_is_gone_is_refused_unless_the_parent_comes_too(copy: Copy) -> None:
     original = copy.contents()
     copy.run(

@@ -84,11 +84,14 @@ class TablesPreview:
                     f"{table.fixed} rows of {table.table} differ in an identity column that nobody may change; "
                     "restore it beside"
                 )
+        restored = {table.table for table in self.tables}
         for touched in self.touched:
             if touched.refuses:
+                # Deleted rows go first: others may need their unique values.
+                way = "restore it beside" if touched.table in restored else f"restore {touched.table} with it"
                 yield (
                     f"{touched.rows} rows of {touched.table} refer to rows that would be deleted or changed "
-                    f"({touched.constraint}, {touched.action}); restore {touched.table} with it, or only missing rows"
+                    f"({touched.constraint}, {touched.action}); {way}, or only missing rows"
                 )
             elif not self.touches_children:
                 yield (
