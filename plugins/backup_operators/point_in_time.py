@@ -104,7 +104,8 @@ class RecoverOperator(BaseOperator):
         self._runner = Runner(log=step_log())
         report = restore_point_in_time(plan, store=store, runner=self._runner, log=step_log(), seconds=self._seconds())
         record_recovery(source, store, report.to_dict(), subject=report.backup_id, actor=run_identity(context).actor)
-        step_log().info("%s", report.line())
+        for text in (report.line(), *report.details()):
+            step_log().info("%s", text)
         return {**report.to_dict(), "line": report.line()}
 
     def _hosted(self, context: Context, source: SourcePolicy) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def test_a_form_recovers_the_source_beside_it(airflow_stack: AirflowStack, taken
     assert run.states()["approve"] == "skipped"
     report = run.xcom("recover")
     try:
+        assert f"enter it with: psql -h {report['socket']} -p {port} -U" in run.log("recover")
         assert report["backup_id"] == taken.xcom("take_base")["backup_id"]
         login = f"host={report['socket']} port={port} user={report['superuser']} dbname=pulse_messages"
         with psycopg.connect(login) as copy, psycopg.connect(airflow_stack.conninfo("pulse_messages")) as source:

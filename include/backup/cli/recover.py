@@ -75,9 +75,5 @@ def _confirm(plan: PointInTimePlan) -> None:
 
 def _lines(report: PointInTimeReport) -> Iterator[str]:
     yield report.line()
-    for text in report.told:
-        yield f"the server said: {text}"
-    for check in report.failed_checks:
-        yield f"CHECK FAILED {check.name}: {check.detail}"
-    yield f"enter it with: psql -h {report.socket} -p {report.port} -U {report.superuser} -d {report.database}"
+    yield from report.details()
     yield from columns(("part", "took"), [(name, f"{seconds:.1f} s") for name, seconds in report.durations.items()])

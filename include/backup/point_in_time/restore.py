@@ -116,6 +116,14 @@ class PointInTimeReport:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def details(self) -> Iterator[str]:
+        """Yield what whoever goes on from here needs beside the line of evidence."""
+        for text in self.told:
+            yield f"the server said: {text}"
+        for check in self.failed_checks:
+            yield f"CHECK FAILED {check.name}: {check.detail}"
+        yield f"enter it with: psql -h {self.socket} -p {self.port} -U {self.superuser} -d {self.database}"
+
     def line(self) -> str:
         """Return one line of evidence."""
         commit = self.last_commit or "before the base backup ended"
