@@ -13,10 +13,10 @@ from include.backup.catalog import Catalog, ListedBackup
 from include.backup.errors import ArchiveError, BackupMissingError, ParameterError
 from include.backup.manifest import fingerprint, read_manifest
 from include.backup.proof.record import Proof, Result
+from include.backup.store import SMALL_READS
 
 LATEST = "latest"
 LATEST_PROVEN = "latest-proven"
-CONCURRENCY = 8
 FULL = "full"
 # Tiers of which no backup is full.
 KIND_OF_TIER = {"hourly": "tables"}
@@ -87,7 +87,7 @@ def listed_standing(catalog: Catalog, listed: ListedBackup, manifest: bytes) -> 
 
 def list_backups(catalog: Catalog, *, tier: str | None = None) -> tuple[StoredBackup, ...]:
     """Return all backups, oldest first, also those of which one object is missing."""
-    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="list") as pool:
+    with ThreadPoolExecutor(SMALL_READS, thread_name_prefix="list") as pool:
         return tuple(pool.map(lambda listed: _stored(catalog, listed), _listed(catalog, tier)))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -37,12 +36,11 @@ OPERATIONS = ("ListObjectsV2", "GetObject", "HeadObject")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What one of the three took: seconds of the clock and of our processor, megabytes more, requests by operation."""
+    """What one of the three took: seconds of the clock and of our processor, and requests by operation."""
 
     name: str
     seconds: float
     processor_seconds: float
-    megabytes: float
     requests: Counter[str]
 
 
@@ -95,14 +93,12 @@ def measure(name: str, store: ObjectStore, work: Callable[[], object]) -> Taken:
         requests[model.name] += 1
 
     store.s3.meta.events.register("before-call.s3", count)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clock, processor = time.monotonic(), time.process_time()
     work()
     taken = Taken(
         name=name,
         seconds=time.monotonic() - clock,
         processor_seconds=time.process_time() - processor,
-        megabytes=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
         requests=requests,
     )
     store.s3.meta.events.unregister("before-call.s3", count)
@@ -118,13 +114,12 @@ def report(taken: Iterable[Taken], *, objects: int, load: float) -> Iterator[str
             one.name,
             f"{one.seconds:.1f}",
             f"{one.processor_seconds:.1f}",
-            f"{one.megabytes:.0f}",
             *(str(one.requests[name]) for name in OPERATIONS),
             str(sum(one.requests.values()) - sum(one.requests[name] for name in OPERATIONS)),
         )
         for one in taken
     ]
-    yield from columns(("what", "seconds", "ours", "MB more", "lists", "reads", "heads", "others"), rows)
+    yield from columns(("what", "seconds", "ours", "lists", "reads", "heads", "others"), rows)
 
 
 def _say(line: str) -> None:

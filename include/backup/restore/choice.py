@@ -18,13 +18,14 @@ from include.backup.errors import (
     ParameterError,
     RestoreRefusedError,
 )
-from include.backup.inventory import CONCURRENCY, LATEST, LATEST_PROVEN, Standing, find_backup, read_standing
+from include.backup.inventory import LATEST, LATEST_PROVEN, Standing, find_backup, read_standing
 from include.backup.manifest import Manifest
 from include.backup.postgres.toc import read_toc
 from include.backup.restore.plan import TOC_MEMBER
 from include.backup.restore.target import shown
 from include.backup.restore.words import Choosing
 from include.backup.steps.context import GIT_SHA_PATTERN, RELEASE_PATTERN
+from include.backup.store import SMALL_READS
 from include.backup.table_restore.names import choose_tables, parse_table_name
 
 RELEASE_TIER = "pre_deployment"
@@ -226,7 +227,7 @@ def _manifests(
     catalog: Catalog, *, tier: str | None = None, kinds: tuple[str, ...] = ("full",)
 ) -> tuple[Manifest, ...]:
     """Return the manifests of complete backups of some kinds; one that cannot be read is not what anybody means."""
-    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="choose") as pool:
+    with ThreadPoolExecutor(SMALL_READS, thread_name_prefix="choose") as pool:
         read = pool.map(lambda listed: _read(catalog, listed), _complete(catalog, tier, kinds))
         return tuple(manifest for manifest in read if manifest is not None)
 

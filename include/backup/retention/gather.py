@@ -15,8 +15,8 @@ from include.backup.inventory import Standing, standing_by
 from include.backup.manifest import Manifest, fingerprint, read_manifest
 from include.backup.policy import SourcePolicy
 from include.backup.retention.plan import Candidate, TierRule, stands_for_all
+from include.backup.store import SMALL_READS
 
-CONCURRENCY = 8
 IsProven = Callable[[Candidate], bool]
 # Backups of these tiers refer to earlier ones: attachments that did not change, and incremental base backups.
 DEPENDENT_TIERS = frozenset({"monthly", "yearly", "incremental"})
@@ -50,7 +50,7 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
     estimates = [_estimate(item, parse_backup_id(item.backup_id)) for item in whole]
     suspects = {one.backup_id for one in estimates if may_have_expired(one, rules.get(one.tier), now)}
     wanted = {one.backup_id for one in estimates if one.backup_id in suspects or _may_depend(one)}
-    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="gather") as pool:
+    with ThreadPoolExecutor(SMALL_READS, thread_name_prefix="gather") as pool:
         read = {
             one.backup_id: (one, digest)
             for one, digest in pool.map(_reader(catalog, places), _chosen(estimates, wanted))
