@@ -64,6 +64,22 @@ def test_a_changed_row_may_refer_to_a_missing_one_of_its_table_and_hold_the_uniq
     assert copy.contents(skip=("fired",)) == before
 
 
+def test_statistics_that_cannot_be_gathered_do_not_make_a_merge_that_is_done_a_failure(
+    copy: Copy, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = copy.contents()
+    # PostgreSQL evaluates an index's expressions for ANALYZE too, and then sets the search_path itself.
+    copy.run(
+        "CREATE OR REPLACE FUNCTION chat.shout(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+        " IF current_setting('search_path') LIKE '%pg_temp%' THEN RAISE 'not now'; END IF; RETURN upper($1); END $$;"
+        f"{DAMAGE}"
+    )
+    _, report = copy.restore(MESSAGES, mode=Mode.REPLACE)
+    assert report.merged[0].inserted == 10
+    assert copy.contents() == before
+    assert "chat.messages is merged and not analyzed (not now): run ANALYZE" in caplog.text
+
+
 def test_missing_rows_are_added_and_nothing_else_is_changed(copy: Copy) -> None:
     copy.run(DAMAGE)
     preview, report = copy.restore(MESSAGES, mode=Mode.MISSING)

@@ -132,6 +132,8 @@ class TablesRestore:
 
     def _analyze(self, session: Session) -> None:
         """Give the planner its statistics; the merge is there by now, whatever becomes of this."""
+        wait = sql.Literal(f"{self._plan.request.lock_timeout_seconds}s")
+        session.execute(sql.SQL("SET lock_timeout = {}").format(wait))
         for table in self.staged:
             try:
                 session.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(*_parts(table))))
