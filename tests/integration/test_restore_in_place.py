@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError
+from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError, TargetFullError
 from include.backup.restore.in_place import restore_in_place
 from include.backup.restore.order import Strategy
 from include.backup.restore.work import back_up_target, check_afterwards
 from include.local.stack import Stack
 from tests.support.command_line import Server
 from tests.support.restores import QUIET, RestoreLab, make_lab, yes
+from tests.support.small_disk import empty, fill, small_tablespace
 from tests.support.small_sources import SmallSource
 
 pytest_plugins = ["tests.support.cli_fixtures"]
@@ -96,6 +98,25 @@ def test_a_table_that_the_backup_does_not_know_is_named_before_anything(lab: Res
     with pytest.raises(RestoreRefusedError, match=r"does not know app\.newer"):
         lab.ordered(lab.context(SOURCE), backup_id=backup_id, in_place=True)
     lab.do(SOURCE, "DROP TABLE app.newer")
+
+
+def test_a_full_disk_rolls_everything_back_and_says_what_to_do(lab: RestoreLab, backup_id: str) -> None:
+    """What is dropped gives its room back at the commit only, so that the target holds both for a while."""
+
+    def do(statement: str) -> None:
+        lab.do("postgres", statement)
+
+    before = state(lab)
+    ctx = lab.context(SOURCE)
+    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    with small_tablespace(do) as disk, ExitStack() as afterwards:
+        do(f"ALTER DATABASE {SOURCE} SET TABLESPACE small")
+        afterwards.callback(do, f"ALTER DATABASE {SOURCE} SET TABLESPACE pg_default")
+        fill(disk, leave=256 << 10)
+        afterwards.callback(empty, disk)
+        with pytest.raises(TargetFullError, match=r"disk is full .*No space left.*free space there.*rolled back"):
+            restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+        assert state(lab) == before
 
 
 def test_a_lock_that_somebody_holds_ends_the_restore(

@@ -22,6 +22,7 @@ from include.backup.errors import (
     RestoreDiffersError,
     RestoreError,
     RestoreRefusedError,
+    TargetFullError,
 )
 from include.backup.manifest import Manifest
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
@@ -35,7 +36,7 @@ from include.backup.restore.order import RestoreOrder, Strategy
 from include.backup.restore.plan import TOC_MEMBER, tools_for_target
 from include.backup.restore.progress import Progress
 from include.backup.restore.survey import database_facts
-from include.backup.restore.target import Target, shown
+from include.backup.restore.target import NO_SPACE, Target, disk_full, shown
 from include.backup.restore.target_lock import target_lock
 from include.backup.restore.work import read_backup, record_restore
 from include.backup.restore.work_folder import work_folder
@@ -214,6 +215,8 @@ def _load(ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc
             raise
         except CommandError as error:
             text = "; ".join(said[:3]) or str(error).partition(":")[0]
+            if NO_SPACE in text:
+                raise TargetFullError(f"{disk_full(order.backup_id, text)}; it was rolled back") from None
             raise RestoreError(
                 f"{order.backup_id} does not restore in place: {text}; it was rolled back, nothing was changed"
             ) from None
