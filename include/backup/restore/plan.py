@@ -270,11 +270,12 @@ def _preview(request: RestoreRequest, facts: TargetFacts, tools: PostgresTools, 
         pg_restore=tools.version,
         estimated_seconds=guess.seconds,
         estimate_basis=guess.basis,
-        warnings=tuple(_warnings(request, facts, roles)),
+        warnings=tuple(warnings_of(request, facts, roles)),
     )
 
 
-def _warnings(request: RestoreRequest, facts: TargetFacts, roles: RoleStatements) -> Iterator[str]:
+def warnings_of(request: RestoreRequest, facts: TargetFacts, roles: RoleStatements) -> Iterator[str]:
+    """Yield what does not keep a restore from beginning, and what a person should know before saying yes."""
     if request.standing is not Standing.PROVEN:
         yield f"this backup is {request.standing.value}"
     if facts.is_superuser:
