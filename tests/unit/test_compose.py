@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -15,10 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from include.backup.errors import SettingsError
 from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.steps.upload import NEWEST_SERVER_MAJOR
-from include.compose import make_secrets
+from include.compose import demo, make_secrets
 from include.compose.init import with_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -280,3 +282,34 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     assert found == {"PULSE_DB_PASSWORD": "geheim", "PULSE_DB_USER": "u", "OTHER_FILE": "x"}
     with pytest.raises(Exception, match="PULSE_DB_PASSWORD_FILE: cannot read"):
         with_files({"PULSE_DB_PASSWORD_FILE": str(tmp_path / "not there")})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_demo_container_shows_the_demo_until_it_is_stopped_and_stops_what_it_has_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    stopped: list[dict[str, str]] = []
+    handlers: dict[int, Any] = {}
+
+    class Stack:
+        def __init__(self, port_base: int, *, extra_environment: dict[str, str]) -> None:
+            self.environment = extra_environment
+
+        def down(self) -> None:
+            stopped.append(self.environment)
+
+    def run_demo(*_: object, **__: object) -> str:
+        if fails:
+            raise SettingsError("no room")
+        return "done"
+
+    monkeypatch.setattr(demo, "Stack", Stack)
+    monkeypatch.setattr(demo, "run_demo", run_demo)
+    monkeypatch.setattr(demo, "summary_lines", lambda result, *, down_command: [f"{result}; {down_command}"])
+    monkeypatch.setattr(demo.signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(demo.signal, "pause", lambda: handlers[signal.SIGTERM](signal.SIGTERM, None))
+    assert demo.main() == (SettingsError.exit_code if fails else 0)
+    assert stopped == [demo.EVERY_ADDRESS]
+    said = capsys.readouterr()
+    assert ("error: no room" in said.err) is fails
+    assert ("done; docker compose --profile demo down" in said.out) is not fails
