@@ -97,7 +97,7 @@ def down(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"state": str(stack.layout.state), "running": []}))
     else:
-        print(f"down: nothing of the stack at port {stack.layout.port_base} runs; its data stays")
+        print(f"down: nothing of the stack at port {stack.layout.port_base} runs any more; its data stays")
     return 0
 
 

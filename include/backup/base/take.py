@@ -85,12 +85,12 @@ class TakeReport:
         return asdict(self)
 
     def line(self) -> str:
-        what = f"incremental base backup on {self.parent}" if self.parent else "full base backup"
+        what, on = ("incremental", f" on {self.parent}") if self.parent else ("full", "")
         how = "was taken by an earlier try and is reused" if self.reused else "was taken"
         return (
-            f"{what} {self.backup_id} {how} ({self.why}): {self.files} files, {self.bytes} bytes, {self.staged_bytes} "
-            f"compressed, in {self.seconds:.1f} s; timeline {self.timeline}, WAL from {self.start_lsn} to "
-            f"{self.stop_lsn}; {self.sent_parts} parts are sent"
+            f"{what} base backup {self.backup_id}{on} {how} ({self.why}): {self.files} files, {self.bytes} bytes, "
+            f"{self.staged_bytes} compressed, in {self.seconds:.1f} s; timeline {self.timeline}, "
+            f"WAL from {self.start_lsn} to {self.stop_lsn}; {self.sent_parts} parts are sent"
         )
 
 
