@@ -319,7 +319,7 @@ def test_a_hole_in_the_log_is_named(lost17: Lost) -> None:
 
 
 def test_an_unproven_base_backup_needs_an_explicit_yes(lost17: Lost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.backup.base.stored.read_standing", lambda *_: Standing.FAILED)
+    monkeypatch.setattr("include.backup.base.stored.listed_standing", lambda *_: Standing.FAILED)
     with pytest.raises(BackupMissingError, match="not proven"):
         lost17.plan("latest")
     assert lost17.plan("latest", unproven=True).choice.base.standing is Standing.FAILED
