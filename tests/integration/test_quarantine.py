@@ -254,7 +254,7 @@ def test_without_quarantine_the_copy_acts_and_the_preview_says_so(
             "--yes",
         )
         assert answer.code == 0, answer.err
-        assert "act at once" in answer.out
+        assert "act once the copy is in place" in answer.out
         with cli_server.session("copy") as session:
             session.execute("INSERT INTO public.orders VALUES (10, 'x')")
             assert session.execute("SELECT count(*) FROM net.http_request_queue").fetchone() == (8,)

@@ -153,9 +153,14 @@ def test_secrets_are_in_no_argument_and_the_pid_file_is_private(layout: Layout) 
 def test_what_a_killed_command_has_left_is_found_by_its_marker(layout: Layout) -> None:
     environment = {"PATH": os.environ["PATH"], MARKER: str(layout.state)}
     with subprocess.Popen(["sleep", "600"], env=environment, start_new_session=True) as left:
-        assert [identity.pid for identity in marked_processes(layout.state)] == [left.pid]
-        assert marked_processes(layout.state.with_name("state2")) == []
-        signal_all(marked_processes(layout.state), signal.SIGKILL)
+        try:
+            # In the moment of its exec a process has no environment that others can read.
+            assert wait_until(lambda: [found.pid for found in marked_processes(layout.state)] == [left.pid], 10)
+            assert marked_processes(layout.state.with_name("state2")) == []
+            signal_all(marked_processes(layout.state), signal.SIGKILL)
+            assert wait_until(lambda: left.poll() is not None, 10)
+        finally:
+            left.kill()
     assert left.returncode == -signal.SIGKILL
 
 
