@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlencode
@@ -16,6 +17,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.loaders import Loader
+from botocore.session import Session
 
 from include.backup.errors import (
     BucketMissingError,
@@ -47,6 +50,13 @@ _MISSING = {"404", "NoSuchKey", "NotFound"}
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden"}
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _KMS = {"KMS.NotFoundException", "KMS.DisabledException", "KMS.KMSInvalidStateException", "NotFoundException"}
+
+
+@lru_cache(maxsize=1)
+def _service_models() -> Loader:
+    """Return what reads the descriptions of AWS's services: once, since they are a megabyte of JSON."""
+    loader: Loader = Session().get_component("data_loader")
+    return loader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +114,13 @@ class ObjectStore:
     @classmethod
     def connect(cls, connection: StoreConnection, *, bucket: str, concurrency: int = 4) -> ObjectStore:
         """Make the clients; nothing is sent yet."""
+        core = Session()
+        core.register_component("data_loader", _service_models())
         session = boto3.Session(
             aws_access_key_id=connection.access_key or None,
             aws_secret_access_key=str(connection.secret_key) if connection.secret_key else None,
             region_name=connection.region,
+            botocore_session=core,
         )
         config = Config(
             retries={"mode": "standard", "max_attempts": 5},
