@@ -31,11 +31,13 @@ from include.backup.inventory import Standing
 from include.backup.manifest import Manifest
 from include.backup.point_in_time.choose import Wanted
 from include.backup.point_in_time.cluster_copy import ClusterCopy
+from include.backup.point_in_time.feed import WalFeed
 from include.backup.point_in_time.restore import PointInTimeReport, plan_point_in_time, restore_point_in_time
 from include.backup.point_in_time.target import RecoveryTarget
 from include.backup.policy import SourcePolicy
-from include.backup.postgres.account import give, runtime_dir, source_user, usable_tools
+from include.backup.postgres.account import ServerError, give, runtime_dir, source_user, usable_tools
 from include.backup.postgres.postmaster import end_lasting
+from include.backup.postgres.server import PostgresServer
 from include.backup.postgres.tools import find_tools
 from include.backup.process import Runner, become
 from include.backup.proof.record import Proof, Result
@@ -363,6 +365,24 @@ def test_a_full_disk_under_the_log_is_named_and_leaves_nothing(
         return recovering(copy)
 
     monkeypatch.setattr(ClusterCopy, "recover", without_room)
+    with pytest.raises(TargetFullError, match=rf"disk of {small_place} is full .*No space left.*a larger disk"):
+        recover(lost, plan)
+    assert [path.name for path in small_place.iterdir()] == [FILLER]
+
+
+def test_a_full_disk_is_named_also_when_nothing_that_fails_can_say_so(
+    lost17: Lost, small_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server cannot write its log, and whoever brings WAL has not failed yet."""
+    lost = replace(lost17, place=small_place)
+    plan = lost.plan("consistent", base=lost.bases[0].backup_id)
+
+    def silent(server: PostgresServer) -> None:
+        fill(small_place, leave=0)
+        raise ServerError(f"the server on {server.spec.data} does not start; it logged nothing")
+
+    monkeypatch.setattr(PostgresServer, "start", silent)
+    monkeypatch.setattr(WalFeed, "check", lambda feed: None)
     with pytest.raises(TargetFullError, match=rf"disk of {small_place} is full .*No space left.*a larger disk"):
         recover(lost, plan)
     assert [path.name for path in small_place.iterdir()] == [FILLER]

@@ -29,6 +29,7 @@ from include.backup.errors import (
 from include.backup.point_in_time import configure
 from include.backup.point_in_time.choose import Choice
 from include.backup.point_in_time.feed import WalFeed
+from include.backup.point_in_time.room import free_bytes
 from include.backup.point_in_time.target import RecoveryTarget, TargetKind
 from include.backup.point_in_time.unpack import Unpacked, Unpacker, write_tablespace_map
 from include.backup.postgres import cluster, postmaster
@@ -38,6 +39,7 @@ from include.backup.postgres.server import PostgresServer, ServerSpec
 from include.backup.postgres.session import OUTPUT_SETTINGS, connect
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command, Runner
+from include.backup.restore.target import NO_SPACE
 from include.backup.store import ObjectStore
 from include.backup.wal.chain import Chain
 from include.backup.wal.keys import ClusterKeys
@@ -266,8 +268,13 @@ class ClusterCopy:
             if NOT_REACHED in self._log_text():
                 self._forget_log()
                 return False
-            raise RestoreError(f"the copy does not recover: {error}") from error
+            full = f"; {NO_SPACE}" if self._no_room() else ""  # where the server's log cannot be written either
+            raise RestoreError(f"the copy does not recover: {error}{full}") from error
         return True
+
+    def _no_room(self) -> bool:
+        """Tell whether not even one more segment has room, of which every recovery writes some."""
+        return free_bytes(self.place.folder) < self._choice.reach.missing.size
 
     def _new_server(self, settings: Mapping[str, str]) -> PostgresServer:
         place = self.place
