@@ -31,7 +31,7 @@ VENV_PYTHON := .venv/bin/python
 LOCAL := $(VENV_PYTHON) -m include.local
 PYTEST := $(VENV_PYTHON) -m pytest
 # Every file stays on one worker; see pytest_xdist_make_scheduler in tests/conftest.py.
-WORKERS ?= 2
+WORKERS ?= 3
 PARALLEL := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 ifdef CI
 PYTEST += -p tests.plugins.no_skips

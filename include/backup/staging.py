@@ -60,7 +60,11 @@ class Staging:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise StagingBusyError(f"another process works in {self.path}; wait for it to end and retry") from error
-            yield
+            try:
+                yield
+            finally:
+                # Said, not left to the closing: a child that another thread forks meanwhile has the file open too.
+                fcntl.flock(handle, fcntl.LOCK_UN)
         finally:
             os.close(handle)
 

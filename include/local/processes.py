@@ -12,6 +12,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 POLL_SECONDS = 0.05
+EXEC_SECONDS = 0.2
 # Set in the environment of everything that a stack starts; its value is the state folder.
 MARKER = "PULSE_STACK_STATE"
 
@@ -91,9 +92,26 @@ def marked_processes(state: Path) -> list[Identity]:
     found = []
     for stat in all_processes():
         with suppress(OSError):
-            if wanted in (PROC / str(stat.pid) / "environ").read_bytes().split(b"\0"):
+            if wanted in _environment(PROC / str(stat.pid)).split(b"\0"):
                 found.append(Identity(pid=stat.pid, started_ticks=stat.started_ticks, boot=boot_id()))
     return [identity for identity in found if identity.pid != os.getpid()]
+
+
+def _environment(process: Path) -> bytes:
+    """Return a process's environment.
+
+    In the moment of its exec a process has none that others can read, so that is waited for; what the kernel runs
+    itself has neither environment nor program.
+    """
+    found = b""
+
+    def read() -> bool:
+        nonlocal found
+        found = (process / "environ").read_bytes()
+        return bool(found) or not (process / "exe").exists()
+
+    wait_until(read, EXEC_SECONDS)
+    return found
 
 
 def processes_naming(folder: Path) -> Iterator[tuple[int, str]]:

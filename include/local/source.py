@@ -17,6 +17,7 @@ from include.local import ports
 from include.local.credentials import load_credentials
 from include.local.errors import StackError
 from include.local.layout import HOST, Layout
+from include.local.processes import processes_naming, wait_until
 from include.local.sample import DEFAULT_SEED, load_sample
 from include.local.sample.summary import loaded_size_and_seed
 
@@ -36,6 +37,9 @@ SETTINGS = {
     "log_connections": "off",
     "timezone": "UTC",
 }
+INITDB_ENDS_SECONDS = 20.0
+# It and the server processes that it feeds.
+INITDB = ("/initdb ", " --boot ", " --single ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +102,19 @@ class Source:
             return False
 
     def stop(self) -> None:
-        """Stop the server, if there ever was one."""
-        if self._layout.source.exists():
-            self.server().stop()
+        """Stop the server, if there ever was one, and wait for the end of what a killed start was making.
+
+        Raises StackError when that does not end.
+        """
+        if not self._layout.source.exists():
+            return
+        self.server().stop()
+        if not wait_until(lambda: not self._initializing(), INITDB_ENDS_SECONDS):
+            raise StackError(f"initdb of {self.folder()} does not end; kill it: {self._initializing()}")
+
+    def _initializing(self) -> list[int]:
+        """Return the pids of initdb and its children; the kernel told it to end when who started it died."""
+        return [pid for pid, command in processes_naming(self.folder()) if any(word in command for word in INITDB)]
 
     def superuser_conninfo(self, dbname: str = DATABASE) -> str:
         """Return how the superuser connects; it holds a password."""

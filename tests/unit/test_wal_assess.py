@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +11,15 @@ from include.backup.errors import ManifestError, WalBrokenError, WalRefusedError
 from include.backup.wal.assess import Assessment, Break, Found, assess, state_of, wanted_base
 from include.backup.wal.keys import run_key
 from include.backup.wal.lsn import format_lsn
-from include.backup.wal.record import RunRecord, State, newest_record, read_record, recorded_sources, records_since
+from include.backup.wal.record import (
+    RunRecord,
+    State,
+    newest_record,
+    read_record,
+    recorded_sources,
+    records_backwards,
+    records_since,
+)
 from include.backup.wal.release import left_sources
 from include.backup.wal.reporting import check_whole
 from include.backup.wal.server import WalServer, check_can_stream
@@ -268,6 +276,19 @@ def test_the_newest_of_many_records_is_found_in_five_requests() -> None:
     assert newest.run_after == max(times)
     assert store.requests == 5
     assert newest_record(store, "nobody") is None
+
+
+def test_of_the_records_of_one_second_the_newest_is_the_one_that_ended_last() -> None:
+    """Their keys tell no more than the second, and a release may be written right after a run."""
+    keys = {run_key("shop", NOON, run): run for run in ("ffffff", "000001", "aaaaaa")}
+    ends = {"ffffff": 1, "000001": 3, "aaaaaa": 2}
+    objects = {
+        key: make_record(run_id=run, finished_at=NOON + timedelta(milliseconds=ends[run])).to_json()
+        for key, run in keys.items()
+    }
+    before = stored_records(NOON - timedelta(seconds=1))
+    found = list(records_backwards(MemoryStore({**objects, **before}), "shop"))
+    assert [record.run_id for record in found] == ["000001", "aaaaaa", "ffffff", "r1"]
 
 
 def test_records_are_read_back_to_a_time_and_no_further() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
 
 from include.backup.records import from_json, to_json
 from include.backup.store import ObjectStore
@@ -81,10 +82,15 @@ def newest_record(store: ObjectStore, source: str) -> RunRecord | None:
 
 
 def records_backwards(store: ObjectStore, source: str) -> Iterator[RunRecord]:
-    """Yield the records of a source, newest first; a day is listed when it is reached."""
+    """Yield the records of a source, newest first; a day is listed when it is reached.
+
+    A key tells the second in which a run was due; which of several is the newest, they tell themselves.
+    """
     for day in _days_backwards(store, runs_prefix(source)):
-        for key in sorted((item.key for item in store.list(day)), reverse=True):
-            yield read_record(store.get(key), name=key)
+        keys = sorted((item.key for item in store.list(day)), reverse=True)
+        for _, same in groupby(keys, key=lambda key: key.rpartition("_")[0]):
+            found = [read_record(store.get(key), name=key) for key in same]
+            yield from sorted(found, key=lambda record: record.finished_at, reverse=True)
 
 
 def records_since(store: ObjectStore, source: str, since: datetime) -> tuple[RunRecord, ...]:

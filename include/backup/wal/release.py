@@ -73,5 +73,7 @@ def release(
         removed = tuple(name for name in names if drop_slot(connection, name))
     if last is not None and last.state is not State.RELEASED:
         record = replace(last, run_after=now, finished_at=now, state=State.RELEASED, broken=(), alarms=(), warnings=())
-        store.put_if_absent(run_key(last.source, now, "000000"), record.to_json(), encryption=encryption)
+        store.put_if_absent(
+            run_key(last.source, now, f"{now.microsecond:06x}"), record.to_json(), encryption=encryption
+        )
     return removed
