@@ -92,7 +92,8 @@ def install() -> None:
         )
         uv = str(VENV / "bin" / "uv")
     locks = [str(path) for path in LOCKS]
-    _run([uv, "pip", "sync", "--quiet", "--python", str(VENV_PYTHON), "--require-hashes", *locks],
+    # Compiled once here: where PYTHONDONTWRITEBYTECODE is set, each of the many processes would do it anew.
+    _run([uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", str(VENV_PYTHON), "--require-hashes", *locks],
          uv_environment(os.environ))  # fmt: skip
     STAMP.write_text(json.dumps(wanted, indent=1) + "\n")
     sys.stdout.write(f"installed .venv in {time.monotonic() - started:.0f} s\n")

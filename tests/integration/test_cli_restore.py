@@ -31,7 +31,7 @@ def test_restore_brings_back_identical_content(
     report = answer.document["report"]
     assert report["compared"]["rows"] == report["rows"] == taken["steps"]["compress"]["rows"]
     assert report["compared"]["differences"] == []
-    assert set(report["durations"]) == {"objects", "rows", "indexes", "analyze", "compare"}
+    assert set(report["durations"]) == {"objects", "rows", "indexes", "finish", "compare"}
     assert report["refused_properties"] == []
     assert cli_server.contents("restored") == cli_server.contents(SOURCE)
     assert properties(cli_server, "restored") == properties(cli_server, SOURCE)

@@ -13,6 +13,7 @@ from include.backup.cli.output import Phases
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ArchiveError, BackupError, MemberHashError, RestoreError
 from include.backup.manifest import Member
+from include.backup.postgres.finishing import finish
 from include.backup.postgres.tools import find_tools
 from include.backup.process import Runner
 from include.backup.proof.digest import MultisetDigest, multiset_digest
@@ -20,7 +21,6 @@ from include.backup.proof.record import Method
 from include.backup.proof.rows import RowComparer
 from include.backup.restore import tables as tables_module
 from include.backup.restore.progress import Counter
-from include.backup.restore.statistics import analyze
 from include.backup.restore.tables import TableLoader, archive_tasks
 from tests.support.proof_source import Site
 from tests.support.proofs import StoredBackup
@@ -180,7 +180,7 @@ def test_every_table_has_statistics_whatever_its_kind_and_name(empty: DatabaseCo
             INSERT INTO public.parted SELECT 1 FROM generate_series(1, 7);
             CREATE MATERIALIZED VIEW public.viewed AS SELECT * FROM public.parted;
         """)
-    analyze(empty, jobs=2)
+    finish(empty, jobs=2)
     with site.session(TARGET) as session:
         found = session.execute(
             "SELECT relname, reltuples::int FROM pg_class WHERE relnamespace = 'public'::regnamespace"

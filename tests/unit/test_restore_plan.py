@@ -10,8 +10,8 @@ import pytest
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ParameterError
 from include.backup.inventory import Standing
+from include.backup.restore.load import index_memory_mb
 from include.backup.restore.plan import RestoreRequest, estimate, warnings_of
-from include.backup.restore.restore import index_memory_mb
 from include.backup.restore.statements import RoleStatements
 from include.backup.restore.target import Target, TargetFacts, check_database_name
 from tests.support.memory_store import MemoryStore

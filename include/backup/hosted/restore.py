@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import psycopg
 
 from include.backup.archive.reader import ArchiveReader, member_path, unpack_for_old_pg_restore
+from include.backup.duration import timed
 from include.backup.errors import CommandError, CommandKilledError, RestoreDiffersError, RestoreError
 from include.backup.hosted.plan import ProjectPlan
 from include.backup.hosted.provider import is_managed
@@ -83,12 +82,12 @@ def restore_project(
             said = error.diag.message_primary or " ".join(str(error).split())
             raise RestoreError(f"{plan.target} does not take the backup: {said}; it may hold a part of it") from None
         # Before the quarantine, which switches triggers off; the jobs are not there at all before the release.
-        with work.timed("schema"):
+        with timed(work.durations, "schema"):
             objects = work.compare_schema(folder)
-        with work.timed("quarantine"):
+        with timed(work.durations, "quarantine"):
             secluded = quarantine(plan.request.endpoint, also=plan.cron_jobs)
         log.info("%s", secluded.line())
-        with work.timed("compare"):
+        with timed(work.durations, "compare"):
             compared = work.compare()
     return ProjectReport(
         backup_id=plan.request.manifest.backup_id,
@@ -125,21 +124,21 @@ class _Work:
             defaults.take_away()
             told: frozenset[str] = frozenset()
             try:
-                with self.timed("objects"):
+                with timed(self.durations, "objects"):
                     self._restore(dump, scope.objects)
-                with self.timed("rows"):
+                with timed(self.durations, "rows"):
                     self._rows(dump)
-                with self.timed("indexes"):
+                with timed(self.durations, "indexes"):
                     self._restore(dump, scope.indexes, jobs=plan.request.jobs)
                 self.left_out.extend(run_single(session, scope.grants))
                 told = scope.user_schemas | {"public"}
             finally:
                 defaults.give_back(but_not_in=told)
-            with self.timed("single"):
+            with timed(self.durations, "single"):
                 self.left_out.extend(run_single(session, scope.single))
                 self._properties(session)
             leave_roles(session, plan.roles)
-        with self.timed("analyze"):
+        with timed(self.durations, "analyze"):
             Target(plan.request.endpoint, database=plan.request.endpoint.dbname).analyze(jobs=plan.request.jobs)
 
     def others(self) -> list[Any]:
@@ -256,9 +255,3 @@ class _Work:
             if member.table_data is None or member.table_data.dump_id in wanted
         )
         return replace(self.plan.request.manifest, members=members)
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.durations[name] = round(time.monotonic() - began, 3)

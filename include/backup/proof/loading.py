@@ -22,6 +22,8 @@ from include.backup.postgres.commands import (
     pg_restore_command,
     psql_file_command,
 )
+from include.backup.postgres.finishing import finish
+from include.backup.postgres.foreign_keys import KEY_SETTINGS, add_unchecked, split_keys
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import Toc, TocEntry
 from include.backup.postgres.tools import PostgresTools
@@ -220,7 +222,16 @@ class ScratchLoader:
         return {str(row["name"]) for row in rows}
 
     def _post_data(self, database: str, makers: Makers) -> None:
-        self._restore(database, makers.indexes, "--no-tablespaces", "--no-owner", loader=True, jobs=self._jobs)
+        def make(entries: Sequence[TocEntry]) -> None:
+            self._restore(database, entries, "--no-tablespaces", "--no-owner", loader=True, jobs=self._jobs)
+
+        split = split_keys((*(entry for _, run in makers.objects for entry in run), *makers.indexes))
+        make(split.first)
+        loader = self._scratch.loader.on(database)
+        with connect(loader, settings=KEY_SETTINGS) as session:
+            keys, refused = add_unchecked(session, split.keys)
+        finish(loader, jobs=self._jobs, keys=keys, statistics=False)
+        make((*refused, *split.last))
 
     def _last(self, database: str, entries: Sequence[TocEntry], makers: Makers) -> None:
         """Make what needs a superuser; by now the source's superusers are superusers again.

@@ -12,10 +12,10 @@ from psycopg import sql
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ParameterError, RestoreError, RestoreRefusedError, TargetFullError
 from include.backup.manifest import Manifest
+from include.backup.postgres.finishing import finish
 from include.backup.postgres.session import connect, query
 from include.backup.postgres.toc import Toc
 from include.backup.restore.statements import create_database_statement, database_properties
-from include.backup.restore.statistics import analyze
 
 # PostgreSQL cuts a longer name without a word, so that the wrong database would be looked at.
 LONGEST_NAME_BYTES = 63
@@ -124,7 +124,7 @@ class Target:
     def analyze(self, *, jobs: int) -> None:
         """Give the planner its statistics: a restore brings none."""
         try:
-            analyze(self.endpoint, jobs=jobs)
+            finish(self.endpoint, jobs=jobs)
         except psycopg.Error as error:
             raise RestoreError(f"ANALYZE of {self.describe()} failed: {_one_line(error)}; run it again") from error
 
