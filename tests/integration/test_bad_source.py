@@ -27,6 +27,7 @@ from include.backup.errors import (
     SourceUnreachableError,
     StagingFullError,
     TableRewrittenError,
+    TornReferenceError,
 )
 from include.backup.policy import SourcePolicy
 from include.backup.postgres import lock
@@ -144,6 +145,28 @@ def test_a_role_that_row_level_security_hides_rows_from(make_context: ContextMak
 def test_a_table_that_the_role_may_not_read(make_context: ContextMaker, stack: Stack) -> None:
     with changed(stack, "REVOKE pg_read_all_data FROM pulse_backup", "GRANT pg_read_all_data TO pulse_backup"):
         refused(make_context(), RoleCannotReadError, "no USAGE on its schema", "grant pg_read_all_data")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "reason"),
+    [
+        ("public.users", "public.messages: its foreign key messages_sender_id_fkey leads to public.users"),
+        ("public.conversation_activity", "public.busiest_conversations: it reads public.conversation_activity"),
+        ("public.reactions", "public.reactions_p0: it is a part of public.reactions"),
+        ("auth.refresh_tokens_id_seq", "auth.refresh_tokens: a default needs auth.refresh_tokens_id_seq"),
+    ],
+)
+def test_what_is_kept_needs_what_the_policy_leaves_out(make_context: ContextMaker, left_out: str, reason: str) -> None:
+    """pg_dump says nothing of it, and no restore of such a dump comes to its end."""
+    source = replace(make_context.source, excluded_tables=(left_out,))
+    refused(make_context(source=source), TornReferenceError, reason, "leave them out too, or keep")
+
+
+def test_what_nobody_needs_may_be_left_out(make_context: ContextMaker) -> None:
+    """The whole schema with all that leads into it; extensions come with what is theirs."""
+    source = replace(make_context.source, excluded_schemas=("audit",), excluded_tables=("public.attachments",))
+    report = preflight.run(make_context(source=source))
+    assert any("audit" in warning and "public.attachments" in warning for warning in report.warnings)
 
 
 def test_a_large_object_that_the_role_may_not_read(make_context: ContextMaker, stack: Stack) -> None:

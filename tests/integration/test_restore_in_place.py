@@ -12,6 +12,7 @@ import pytest
 from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError, TargetFullError
 from include.backup.restore.in_place import restore_in_place
 from include.backup.restore.order import Strategy
+from include.backup.restore.target import Target
 from include.backup.restore.work import back_up_target, check_afterwards
 from include.local.stack import Stack
 from tests.support.command_line import Server
@@ -78,6 +79,23 @@ def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_
     assert lab.value(SOURCE, "SELECT nextval('app.feelings_id_seq')") == 301
     assert check_afterwards(ctx, order) >= 2
     assert ctx.catalog.manifest(safety["backup_id"]).rows == 510
+
+
+def test_statistics_that_fail_are_told_after_the_rows_were_compared(
+    lab: RestoreLab, backup_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(target: Target, *, jobs: int) -> None:
+        raise RestoreError(f"ANALYZE of {target.describe()} failed")
+
+    monkeypatch.setattr(Target, "analyze", fail)
+    lab.do(SOURCE, "DELETE FROM app.feelings WHERE id > 10")
+    ctx = lab.context(SOURCE)
+    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    with pytest.raises(RestoreError, match="ANALYZE of in_place"):
+        restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    told = ctx.ledger.find(f"restore:{order.restore_id}")
+    assert told is not None
+    assert told.facts["rows"] == 5800
 
 
 def test_what_hangs_on_a_schema_from_outside_rolls_everything_back(lab: RestoreLab, backup_id: str) -> None:

@@ -74,6 +74,7 @@ from include.backup.errors.source import SourceLoginError as SourceLoginError
 from include.backup.errors.source import SourceTlsError as SourceTlsError
 from include.backup.errors.source import SourceUnreachableError as SourceUnreachableError
 from include.backup.errors.source import TableRewrittenError as TableRewrittenError
+from include.backup.errors.source import TornReferenceError as TornReferenceError
 from include.backup.errors.store import ArchiveWithoutManifestError as ArchiveWithoutManifestError
 from include.backup.errors.store import BackupMissingError as BackupMissingError
 from include.backup.errors.store import BucketMissingError as BucketMissingError

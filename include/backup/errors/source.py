@@ -35,6 +35,10 @@ class RoleCannotReadError(SourceError, RetryWorthlessError):
     """Raised when the backup role cannot read everything, so that the dump would be partial."""
 
 
+class TornReferenceError(SourceError, RetryWorthlessError):
+    """Raised when what the policy keeps cannot be made without what it leaves out, so that no backup would restore."""
+
+
 class PoolerError(SourceError, RetryWorthlessError):
     """Raised when the connection goes through a pooler that does not keep a session."""
 

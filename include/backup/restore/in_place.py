@@ -129,7 +129,7 @@ def restore_in_place(
         toc = read_toc(reader.read(TOC_MEMBER))
         tools = tools_for_target(manifest, target.inspect())
         _load(ctx, order, manifest, toc, tools)
-        target.analyze(jobs=ctx.jobs)
+        unanalyzed = _analyze(ctx, target)
         part = part_of(manifest, order.schemas)
         found = RestoreComparer(
             target=target,
@@ -147,7 +147,19 @@ def restore_in_place(
         )
     report = InPlaceReport(schemas=order.schemas, tables=found.tables, rows=found.rows)
     record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
+    if unanalyzed is not None:
+        raise unanalyzed
     return report
+
+
+def _analyze(ctx: RestoreContext, target: Target) -> RestoreError | None:
+    """Analyze what is production by now; a failure is told after the comparison, which matters more."""
+    try:
+        target.analyze(jobs=ctx.jobs)
+    except RestoreError as error:
+        ctx.log.warning("%s; what was restored is compared all the same", error)
+        return error
+    return None
 
 
 def missing_from(target: Target, toc: Toc, schemas: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from include.backup.errors import (
     SourceTlsError,
     StagingFullError,
     ToolMissingError,
+    TornReferenceError,
 )
 from include.backup.partial import partial_text
 from include.backup.postgres.session import connect, effective_settings, query
@@ -85,6 +86,7 @@ def run(ctx: StepContext, *, staged_here: bool | None = None) -> PreflightReport
         tools = tools_for(ctx, server["major"])
         tls = check_tls(ctx, connection)
         check_readable(ctx, connection)
+        check_references(ctx, connection)
         selected_tables(ctx, connection)
         size = _database_bytes(connection)
         free = ctx.staging.free_bytes() if here else None
@@ -172,14 +174,7 @@ def protection(
 
 def check_readable(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -> None:
     """Raise RoleCannotReadError naming the tables that this role cannot read whole."""
-    rows = query(
-        connection,
-        "unreadable",
-        {
-            "excluded_schemas": list(ctx.source.excluded_schemas),
-            "excluded_tables": list(ctx.source.excluded_tables),
-        },
-    )
+    rows = query(connection, "unreadable", _left_out(ctx))
     rows = [*rows, *query(connection, "unreadable_large_objects")]
     if rows:
         shown = "; ".join(f"{row['name']}: {row['reason']}" for row in rows[:SHOWN])
@@ -187,6 +182,23 @@ def check_readable(ctx: StepContext, connection: psycopg.Connection[dict[str, An
             f"{ctx.database.user} cannot read {len(rows)} objects of {ctx.database.dbname} whole ({shown}); "
             "grant pg_read_all_data, BYPASSRLS and SELECT on large objects, or exclude them in the policy"
         )
+
+
+def check_references(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -> None:
+    """Raise TornReferenceError naming what could not be restored without what the policy leaves out."""
+    if rows := query(connection, "torn_references", _left_out(ctx)):
+        shown = "; ".join(f"{row['name']}: {row['reason']}" for row in rows[:SHOWN])
+        raise TornReferenceError(
+            f"{len(rows)} objects of {ctx.database.dbname} need what the policy leaves out, so that no backup can be "
+            f"restored ({shown}); leave them out too, or keep what they need"
+        )
+
+
+def _left_out(ctx: StepContext) -> dict[str, list[str]]:
+    return {
+        "excluded_schemas": list(ctx.source.excluded_schemas),
+        "excluded_tables": list(ctx.source.excluded_tables),
+    }
 
 
 def _partial(ctx: StepContext) -> list[str]:
