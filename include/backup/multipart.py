@@ -25,9 +25,6 @@ from include.backup.store import Encryption, ObjectStore
 
 MAXIMUM_PARTS = 10_000
 READ_BUFFER_BYTES = 1 << 20
-# Parts of so many bytes together are read once and sent from memory: http.client hands a file over in pieces of 16 KiB,
-# each with its own turn of the interpreter. More is read twice, so that memory does not grow with the archive.
-IN_MEMORY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +111,8 @@ def checksum_of(plan: UploadPlan) -> str:
     """Return the composite checksum that the plan's bytes have, without sending them."""
 
     def digest(number: int) -> bytes:
-        return base64.b64decode(_sha256(_stream(plan.layout, number * plan.part_size, plan.part_size)))
+        view = plan.layout.open(number * plan.part_size, plan.part_size)
+        return base64.b64decode(_sha256(cast(IO[bytes], io.BufferedReader(view, READ_BUFFER_BYTES))))
 
     with ThreadPoolExecutor(plan.concurrency, thread_name_prefix="hash") as pool:
         return composite(list(pool.map(digest, range(plan.parts))))
@@ -150,22 +148,17 @@ class _Sender:
 
     def send(self, number: int) -> dict[str, Any]:
         """Send one part, or recognise the one that is there; return its entry for the completion."""
-        offset = (number - 1) * self._plan.part_size
-        length = min(self._plan.part_size, self._plan.layout.size - offset)
-        body: bytes | IO[bytes]
-        if length * self._plan.concurrency <= IN_MEMORY_BYTES:
-            body = self._plan.layout.read(offset, length)
-            checksum = part_checksum(hashlib.sha256(body).digest())
-        else:
-            body = _stream(self._plan.layout, offset, length)
-            checksum = _sha256(body)
-            body.seek(0)
+        view = self._plan.layout.open((number - 1) * self._plan.part_size, self._plan.part_size)
+        length = len(view)
+        body = cast(IO[bytes], io.BufferedReader(view, READ_BUFFER_BYTES))
+        checksum = _sha256(body)
         there = self._stored.get(number)
         if there and there.get("ChecksumSHA256") == checksum and there["Size"] == length:
             etag = there["ETag"]
             with self._lock:
                 self.resumed += 1
         else:
+            body.seek(0)
             etag = put_part(
                 self._store, self._plan.key, self._upload_id, number, body, length=length, checksum=checksum
             )
@@ -229,10 +222,6 @@ def _begin(store: ObjectStore, plan: UploadPlan) -> str:
         tags=plan.tags,
         what="the upload of",
     )
-
-
-def _stream(layout: TarLayout, offset: int, length: int) -> IO[bytes]:
-    return cast(IO[bytes], io.BufferedReader(layout.open(offset, length), READ_BUFFER_BYTES))
 
 
 def _sha256(body: IO[bytes]) -> str:

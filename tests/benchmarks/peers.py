@@ -15,6 +15,7 @@ from tests.benchmarks.figures import MEBIBYTE, Series, Target, median_of_ratios
 from tests.benchmarks.machine import idle_share, wait_until_quiet
 from tests.benchmarks.ours import Base, Ours
 from tests.benchmarks.pgbackrest import PgBackRest
+from tests.benchmarks.rclone import empty_store
 from tests.benchmarks.site import Site
 
 MAJOR = 15
@@ -46,6 +47,7 @@ class Peers:
         for number in range(repeat):
             first = number % len(names)
             for name in names[first:] + names[:first]:
+                empty_store(self._site.store)
                 os.sync()
                 before = wait_until_quiet(self._patience)
                 seconds = self._ways[name]()

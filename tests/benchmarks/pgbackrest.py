@@ -55,10 +55,10 @@ class PgBackRest:
             "PGBACKREST_REPO1_S3_KEY": str(site.store.access_key),
             "PGBACKREST_REPO1_S3_KEY_SECRET": str(site.store.secret_key),
         }
-        self._run("stanza-create")
 
     def backup(self) -> float:
-        """Take a full backup; return the seconds of the whole process."""
+        """Take a full backup into an empty store; return the seconds of the whole process."""
+        self._run("stanza-create")
         return self._run("backup", "--type=full")
 
     def _run(self, *arguments: str) -> float:

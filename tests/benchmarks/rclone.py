@@ -10,14 +10,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import boto3
 import trustme
+from botocore.config import Config
 
 from include.backup.connection_spec import Secret
 from include.backup.connections import StoreConnection
 from include.backup.errors import ToolMissingError
 from include.backup.process import Command, dying_with_parent, minimal_environment
 from include.local.ports import answers, free_port_base
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 BUCKET = "pulse-backups"
 START_SECONDS = 20.0
@@ -56,6 +62,22 @@ def rclone_store(folder: Path) -> Iterator[StoreConnection]:
     finally:
         server.terminate()
         server.wait(START_SECONDS)
+
+
+def empty_store(connection: StoreConnection) -> None:
+    """Delete every object: to answer any question about the bucket, rclone reads and hashes all that lies in it."""
+    client: S3Client = boto3.client(
+        "s3",
+        endpoint_url=connection.endpoint_url,
+        region_name=connection.region,
+        aws_access_key_id=connection.access_key,
+        aws_secret_access_key=str(connection.secret_key),
+        verify=connection.ca_bundle,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for item in page.get("Contents", []):
+            client.delete_object(Bucket=BUCKET, Key=item["Key"])
 
 
 def serve_command(folder: Path, objects: Path, port: int) -> Command:

@@ -11,6 +11,7 @@ import psycopg
 from tests.benchmarks.figures import MEBIBYTE, Figures, Series, Target, median_of_ratios, medians
 from tests.benchmarks.machine import idle_share, machine_facts, wait_until_quiet
 from tests.benchmarks.ours import Chain, Ours, Restored
+from tests.benchmarks.rclone import empty_store
 from tests.benchmarks.rivals import Rivals
 from tests.benchmarks.site import Site, login, recreate_target
 from tests.benchmarks.watch import BenchmarkError
@@ -21,12 +22,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way to do it; ``restores`` says that it needs an empty target."""
+    """One way to do it; ``restores`` says that it needs an empty target, ``empties`` an empty store."""
 
     key: str
     label: str
     run: Callable[[], float]
     restores: bool = False
+    empties: bool = False
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class Rounds:
             Way(key="a", label="pg_dump -Fc -Z0 > /dev/null: the bound of pg_dump", run=rivals.extraction),
             Way(key="b", label="the strategy's script: pg_dump, gzip, copy, ls", run=rivals.strategy_backup),
             Way(key="c", label="pg_dump -Fd -j2, recursive copy", run=rivals.directory_backup),
-            Way(key="d", label="ours: dump, compress, upload, verify", run=lambda: self._backup(ours)),
+            Way(key="d", label="ours: dump, compress, upload, verify", run=lambda: self._backup(ours), empties=True),
         )
         restores = (
             Way(key="e", label="gunzip | psql, from local disk", run=rivals.strategy_restore, restores=True),
@@ -65,6 +67,8 @@ class Rounds:
     def _run(self, way: Way, number: int) -> None:
         if way.restores:
             recreate_target(self.site)
+        if way.empties:
+            empty_store(self.site.store)
         os.sync()
         before = wait_until_quiet(self.patience)
         seconds = way.run()

@@ -77,7 +77,10 @@ def run(ctx: StepContext, *, wish: Wish = Wish.DUE) -> BasePreflightReport:
         timeline=cluster.timeline,
         major=server["major"],
         summarizes=base["summarizes"],
-        bases=stored_bases(ctx.source, ctx.store, system_identifier=cluster.system_identifier),
+        # A full one builds on none.
+        bases=()
+        if wish is Wish.FULL
+        else stored_bases(ctx.source, ctx.store, system_identifier=cluster.system_identifier),
     )
     plan = plan_base(base_policy(ctx.source), situation, wish=wish, now=ctx.clock())
     size = int(base["cluster_bytes"] or 0)

@@ -172,14 +172,19 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]], p
         incremental=None if plan.parent is None else _parent_manifest(ctx, plan.parent, folder),
     )
     started = time.monotonic()
-    with PartStream(
-        ctx.store,
-        plan=partial(upload_plan, ctx, part_size=part_size),
-        folder=data,
-        modified_at=modified_at,
-        log=ctx.log,
-    ) as stream:
+    with (
+        ThreadPoolExecutor(2, thread_name_prefix="hash") as pool,
+        PartStream(
+            ctx.store,
+            plan=partial(upload_plan, ctx, part_size=part_size),
+            folder=data,
+            modified_at=modified_at,
+            log=ctx.log,
+        ) as stream,
+    ):
         _run(ctx, command)
+        # All files are whole now; they are read here while the last parts are sent.
+        hashed = {path.name: pool.submit(_member, data, path.name) for path in data.glob(f"*{FILE_SUFFIX}")}
     shutil.rmtree(folder / PARENT_FOLDER, ignore_errors=True)
     after = query(connection, "base_server")[0]
     found = read_backup_manifest((data / MANIFEST_FILE).read_bytes())
@@ -196,9 +201,10 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]], p
         seconds=round(time.monotonic() - started, 3),
     )
     _write_texts(ctx, data, facts, base)
-    names = [*stream.order, MANIFEST_FILE, CONFIGURATION_FILE, README_FILE]
-    with ThreadPoolExecutor(2, thread_name_prefix="hash") as pool:
-        members = tuple(pool.map(lambda name: _member(data, name), names))
+    members = (
+        *(hashed[name].result() for name in stream.order),
+        *(_member(data, name) for name in (MANIFEST_FILE, CONFIGURATION_FILE, README_FILE)),
+    )
     staged = StagedBase(
         facts=facts,
         base=base,

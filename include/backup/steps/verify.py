@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from include.backup.errors import ObjectDiffersError
@@ -43,7 +43,9 @@ class VerifyReport:
 
 def run(ctx: StepContext) -> VerifyReport:
     """Compare size, checksum, encryption key and storage class; raises ObjectDiffersError at a difference."""
-    return verify_archive(ctx.store, ctx.catalog.manifest(ctx.backup_id))
+    started = time.monotonic()
+    report = verify_archive(ctx.store, ctx.catalog.manifest(ctx.backup_id))
+    return replace(report, seconds=round(time.monotonic() - started, 3))
 
 
 def verify_archive(store: ObjectStore, manifest: Manifest) -> VerifyReport:
