@@ -154,8 +154,6 @@ class ObjectStore:
                 if _code(error) in _MISSING | {"NoSuchBucket"}:
                     raise self._bucket_missing() from error
                 raise
-        # Who may not ask is to hear of it before the dump; what is answered is remembered.
-        self.has_object_lock()
 
     def kms_key_arn(self, key_id: str) -> str:
         """Return the ARN of an enabled key; raises KmsKeyError.

@@ -58,6 +58,8 @@ class BasePreflightReport:
 def run(ctx: StepContext, *, wish: Wish = Wish.DUE) -> BasePreflightReport:
     """Check source, store and staging; leave the decision in staging."""
     ctx.store.check_bucket()
+    # The evidence asks for it once the archive is stored: who may not is to hear of it here.
+    ctx.store.has_object_lock()
     already_stored = ctx.manifest_is_stored()
     refuse_stale_run(ctx, already_stored=already_stored)
     if not already_stored:

@@ -72,6 +72,8 @@ def run(ctx: StepContext, *, staged_here: bool | None = None) -> PreflightReport
     """
     here = ctx.source.shares_staging if staged_here is None else staged_here
     ctx.store.check_bucket()
+    # The evidence asks for it once the archive is stored: who may not is to hear of it here.
+    ctx.store.has_object_lock()
     already_stored = ctx.manifest_is_stored()
     refuse_stale_run(ctx, already_stored=already_stored)
     encryption = ctx.encryption
