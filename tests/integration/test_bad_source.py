@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import trustme
+from botocore.exceptions import ClientError
 
 from include.backup.connection_spec import Secret
 from include.backup.errors import (
@@ -26,6 +27,7 @@ from include.backup.errors import (
     SourceTlsError,
     SourceUnreachableError,
     StagingFullError,
+    StoreDeniedError,
     TableRewrittenError,
     TornReferenceError,
 )
@@ -160,6 +162,20 @@ def test_what_is_kept_needs_what_the_policy_leaves_out(make_context: ContextMake
     """pg_dump says nothing of it, and no restore of such a dump comes to its end."""
     source = replace(make_context.source, excluded_tables=(left_out,))
     refused(make_context(source=source), TornReferenceError, reason, "leave them out too, or keep")
+
+
+def test_who_may_not_ask_for_the_buckets_lock_hears_of_it_before_the_dump(
+    make_context: ContextMaker, nothing_stored: list[StepContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = make_context()
+    nothing_stored.append(ctx)
+    denied = {"Error": {"Code": "AccessDenied", "Message": "denied"}}
+
+    def refuse(**_: object) -> None:
+        raise ClientError(denied, "GetObjectLockConfiguration")
+
+    monkeypatch.setattr(ctx.store.s3, "get_object_lock_configuration", refuse)
+    refused(ctx, StoreDeniedError, "lock configuration")
 
 
 def test_what_nobody_needs_may_be_left_out(make_context: ContextMaker) -> None:

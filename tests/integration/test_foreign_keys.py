@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from include.backup.inventory import Standing
 from include.backup.postgres.finishing import finish
 from include.backup.postgres.foreign_keys import KEY_SETTINGS, add_unchecked, split_keys
 from include.backup.postgres.session import connect
+from include.backup.postgres.side_by_side import Session, side_by_side
 from include.backup.process import Runner
 from include.backup.proof.record import Result
 from include.backup.restore.plan import RestoreRequest, plan_restore
@@ -163,6 +165,27 @@ def test_a_key_whose_parts_would_stay_unchecked_is_left_to_be_made_checked(
         with connect(database, settings=KEY_SETTINGS) as session:
             assert add_unchecked(session, [entry]) == ((), (entry,))
         assert keys(site, database.dbname) == before
+
+
+def test_the_first_work_that_fails_ends_the_others_at_once(keyed: DatabaseConnection) -> None:
+    began = threading.Barrier(2)
+    ended: list[str] = []
+
+    def sleep(session: Session) -> None:
+        began.wait()
+        try:
+            session.execute("SELECT pg_sleep(300)")
+        except psycopg.errors.QueryCanceled:
+            ended.append("cancelled")
+            raise
+
+    def fail(session: Session) -> None:
+        began.wait()
+        session.execute("SELECT 1 / 0")
+
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        side_by_side(keyed, [sleep, fail], jobs=2, settings=KEY_SETTINGS)
+    assert ended == ["cancelled"]
 
 
 def test_what_depends_on_a_key_and_event_triggers_come_last(keyed_backup: StoredBackup) -> None:

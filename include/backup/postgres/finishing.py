@@ -11,9 +11,9 @@ from functools import partial
 
 import psycopg
 
-from include.backup.postgres.foreign_keys import KEY_SETTINGS, Session, UncheckedKey
+from include.backup.postgres.foreign_keys import KEY_SETTINGS, UncheckedKey
 from include.backup.postgres.session import Endpoint, connect, query
-from include.backup.postgres.side_by_side import side_by_side
+from include.backup.postgres.side_by_side import Session, side_by_side
 
 
 def finish(

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import psycopg
 
 from include.backup.postgres.session import query
+from include.backup.postgres.side_by_side import Session
 from include.backup.postgres.toc import Section, TocEntry
 
 # Of the session that adds keys, as pg_restore sets its own.
@@ -33,7 +33,6 @@ _PARTED = "PARTITION BY "
 # Keys in one transaction, which locks their tables.
 BATCH = 100
 _STAYS_UNCHECKED = (" NOT VALID;", " NOT ENFORCED;")
-Session = psycopg.Connection[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
@@ -42,12 +42,12 @@ def side_by_side(endpoint: Endpoint, works: Sequence[Work], *, jobs: int, settin
         try:
             done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
         except BaseException:
-            _stop(futures, sessions, given_up)
+            stop(futures, sessions, given_up)
             raise
         else:
             # Whoever fails from here on was cancelled.
             failed = next((error for future in done if (error := future.exception()) is not None), None)
-            _stop(list(waiting), sessions, given_up)
+            stop(waiting, sessions, given_up)
         finally:
             for session in sessions:
                 session.close()
@@ -55,10 +55,10 @@ def side_by_side(endpoint: Endpoint, works: Sequence[Work], *, jobs: int, settin
         raise failed
 
 
-def _stop(futures: Sequence[Future[None]], sessions: Sequence[Session], given_up: threading.Event) -> None:
+def stop(futures: Collection[Future[None]], sessions: Collection[Session], given_up: threading.Event) -> None:
     """End what still runs; again and again, since a cancel that comes before its statement ends nothing."""
-    given_up.set()
     while not all(future.done() for future in futures):
+        given_up.set()
         for session in list(sessions):
             with suppress(psycopg.Error):  # it has just ended by itself
                 session.cancel_safe(timeout=CANCEL_SECONDS)

@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from include.backup.archive.members import uncompressed, without_trailer
 from include.backup.errors import MemberHashError, RestoreError, TargetFullError
 from include.backup.manifest import Manifest, Member, TableData
 from include.backup.postgres.session import OUTPUT_SETTINGS, Endpoint, connect
+from include.backup.postgres.side_by_side import stop
 from include.backup.postgres.toc import Toc, parse_copy
 from include.backup.proof.digest import BothDigests, MultisetDigest
 from include.backup.proof.masking import without_row
@@ -30,7 +31,6 @@ from include.backup.restore.target import disk_full
 
 # Below that the start of more sessions costs more than it saves.
 SPLIT_BYTES = 32 << 20
-STOP_SECONDS = 0.2
 SMALL_BYTES = 1 << 20
 RUN_BYTES = 8 << 20
 _PLAIN_TABLES = (
@@ -140,13 +140,7 @@ class TableLoader:
         _raise_first(future.exception() for future in (*done, *waiting))
 
     def _stop(self, *futures: Future[None]) -> None:
-        """End what still runs; again and again, since a cancel that comes before its statement ends nothing."""
-        while not all(future.done() for future in futures):
-            self._given_up.set()
-            for session in list(self._sessions):
-                with suppress(psycopg.Error):  # it has just ended by itself
-                    session.cancel_safe(timeout=5.0)
-            wait(futures, timeout=STOP_SECONDS)
+        stop(futures, self._sessions, self._given_up)
 
     def _run(self, tasks: Sequence[TableTask]) -> None:
         """Load tables that lie side by side in the archive."""
