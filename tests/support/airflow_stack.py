@@ -164,8 +164,9 @@ class AirflowStack:
         return Staging(self.stack.layout.staging, run.backup_id)
 
     def staged(self, source: str) -> list[str]:
-        """Return the names of a source's staging folders."""
-        return [path.name for path in self.stack.layout.staging.glob(f"{source}_*")]
+        """Return the names of a source's staging folders but for WAL's, which is received every quarter of an hour."""
+        names = [path.name for path in self.stack.layout.staging.glob(f"{source}_*")]
+        return [name for name in names if not name.startswith(f"{source}_incremental_wal_")]
 
     def scratch_leftovers(self) -> list[str]:
         """Return scratch folders and processes that work in one."""
