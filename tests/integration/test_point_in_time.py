@@ -229,9 +229,9 @@ def test_a_lost_server_comes_back_as_it_was_between_two_commits(lost: Lost) -> N
 @pytest.mark.parametrize(
     "kind", [pytest.param("lsn", marks=pytest.mark.long), pytest.param("xid", marks=pytest.mark.long), "name"]
 )
-def test_a_moment_can_be_named_in_other_ways(lost17: Lost, kind: str) -> None:
-    with lost17.recovered(lost17.plan(kind, getattr(lost17.moment, kind))) as (report, session):
-        assert session.execute(ROWS).fetchall() == lost17.moment.rows
+def test_a_moment_can_be_named_in_other_ways(lost: Lost, kind: str) -> None:
+    with lost.recovered(lost.plan(kind, getattr(lost.moment, kind))) as (report, session):
+        assert session.execute(ROWS).fetchall() == lost.moment.rows
         assert report.reached
 
 
