@@ -107,12 +107,13 @@ def context_of(stack: Stack) -> RestoreContext:
 
 @contextmanager
 def running(size_mb: int) -> Iterator[Stack]:
-    """Give a stack with a sample of that size; it is removed afterwards."""
+    """Give a stack with a sample of that size, without the files in its bucket; it is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="pulse-", dir="/var/tmp"))
     folder.chmod(0o711)
     stack = Stack(free_port_base(), folder / "stack")
     try:
-        stack.up(sample_mb=size_mb, airflow=False)
+        stack.up(sample_mb=None, airflow=False)
+        stack.source.load_sample(size_mb)
         yield stack
     finally:
         stack.remove()
