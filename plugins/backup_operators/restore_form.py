@@ -32,7 +32,8 @@ def _which() -> dict[str, Param]:
             type="string",
             enum=[how.value for how in Choosing],
             title="Choose by",
-            description_md="**latest proven** needs nothing else. The others need the field of their name below.",
+            description_md="**latest proven** needs nothing else, and is one that can be read at once, unless it would "
+            "be more than a day older than one in Glacier. The others need the field of their name below.",
             section=WHICH,
         ),
         "backup_id": _text(

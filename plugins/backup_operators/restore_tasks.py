@@ -77,7 +77,8 @@ class ThawSensor(BaseSensorOperator):
 
         ctx = restore_context(context, self.source, runner=Runner(log=step_log()))
         manifest = ctx.catalog.manifest(pulled(context, RESOLVE, "backup_id"))
-        report = thaw(ctx.store, manifest, restore_policy(ctx.source).thaw, now=datetime.now(UTC))
+        asked_at = context["ti"].get_first_reschedule_date(context) or datetime.now(UTC)
+        report = thaw(ctx.store, manifest, restore_policy(ctx.source).thaw, asked_at=asked_at)
         step_log().info("%s", report.line())
         context["ti"].xcom_push(key="thaw", value=report.to_dict())
         return report.state is Thawing.READABLE

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from backup_operators.defaults import Tag
+from include.backup.policy import SHIPPED_POLICY, load_policy
+from include.backup.restore.thaw import Thawing
 from tests.dags.bag import read_dag, with_values
 
 DAG_ID = "pulse_messages.restore_database"
@@ -77,6 +80,25 @@ def test_the_thaw_is_waited_for_without_a_worker(dag: Any) -> None:
     sensor = dag.get_task("thaw_archive")
     assert (sensor.mode, sensor.poke_interval) == ("reschedule", 600)
     assert sensor.timeout >= timedelta(hours=48).total_seconds()
+
+
+def test_a_thaw_is_expected_by_the_same_time_at_each_look(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = datetime(2026, 6, 1, 4, tzinfo=UTC)
+    told: dict[str, Any] = {}
+    task = SimpleNamespace(
+        get_first_reschedule_date=lambda context: began, xcom_push=lambda key, value: told.update({key: value})
+    )
+    manifest = SimpleNamespace(backup_id="archive", archive=SimpleNamespace(key="monthly/archive.tar"))
+    ctx = SimpleNamespace(
+        catalog=SimpleNamespace(manifest=lambda backup_id: manifest),
+        store=None,
+        source=load_policy(SHIPPED_POLICY).source("pulse_messages"),
+    )
+    monkeypatch.setattr("backup_operators.restore_tasks.restore_context", lambda *_, **__: ctx)
+    monkeypatch.setattr("backup_operators.restore_tasks.pulled", lambda *_: "archive")
+    monkeypatch.setattr("include.backup.restore.thaw.thaw_state", lambda *_: (Thawing.ONGOING, "GLACIER"))
+    assert dag.get_task("thaw_archive")._look({"ti": task}) is False
+    assert told["thaw"]["expected_by"] == (began + timedelta(hours=5)).isoformat()
 
 
 def test_the_form_is_safe_when_it_is_left_as_it_is(dag: Any) -> None:

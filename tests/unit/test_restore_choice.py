@@ -15,6 +15,7 @@ from include.backup.manifest import SnapshotFacts, fingerprint
 from include.backup.proof.record import Result
 from include.backup.restore import choice as choosing
 from include.backup.restore.choice import Choice, choose
+from include.backup.restore.thaw import Thawing
 from include.backup.restore.words import Choosing
 from tests.support.builders import make_archive, make_dump, make_manifest, make_member, make_proof, make_table
 from tests.support.memory_store import MemoryStore
@@ -76,7 +77,10 @@ class Stored:
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
-    """Tables of contents are replaced: which tables an archive has besides those that the manifest shows."""
+    """Tables of contents are replaced: which tables an archive has besides those that the manifest shows.
+
+    So is what the store says of thaws.
+    """
     made = Stored()
 
     class Reader:
@@ -93,6 +97,11 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
         if not set(names) <= made.partitioned.get(toc, set()):
             raise ParameterError("there is no such table")
 
+    def state(store: Any, manifest: Any) -> tuple[Thawing, str]:
+        cold = manifest.backup_id in made.cold
+        return (Thawing.FROZEN, "GLACIER") if cold else (Thawing.READABLE, "STANDARD")
+
+    monkeypatch.setattr(choosing, "thaw_state", state)
     monkeypatch.setattr(choosing, "ArchiveReader", Reader)
     monkeypatch.setattr(choosing, "read_toc", lambda content: content)
     monkeypatch.setattr(choosing, "choose_tables", tables_in)
@@ -144,6 +153,26 @@ def test_what_cannot_be_read_at_once_is_passed_over(stored: Stored) -> None:
     readable = stored.add(34, EVENTS)
     stored.cold.add(stored.add(10, "public.events_2026"))
     assert stored.choose(EVENTS) == readable
+
+
+def test_last_nights_backup_is_read_at_once_while_a_newer_one_lies_in_glacier_and_that_is_said(
+    stored: Stored, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on the first of each month, from the archive's proof until the next night."""
+    night, archive = stored.add(10, MESSAGES), stored.add(8, MESSAGES)
+    stored.cold.add(archive)
+    assert stored.choose() == night
+    assert f"the data of {archive} is 2.0 hours newer, but lies in GLACIER" in caplog.text
+    assert stored.choose(how=Choosing.BEFORE, before=NOON) == archive
+
+
+@pytest.mark.parametrize("hours", [33, None], ids=["more than a day older", "none"])
+def test_a_newer_one_in_glacier_is_waited_for_where_no_other_is_as_good(stored: Stored, hours: float | None) -> None:
+    if hours is not None:
+        stored.add(hours, MESSAGES)
+    archive = stored.add(8, MESSAGES)
+    stored.cold.add(archive)
+    assert stored.choose() == archive
 
 
 def test_a_table_that_none_has_is_named(stored: Stored) -> None:

@@ -96,7 +96,8 @@ class Session:
             raise ParameterError("which backup? give an id, latest-proven, before:TIME or release:NAME")
         choice = parse_choice(wanted)
         tables = tuple(getattr(self.arguments, "tables", ()))
-        if choice is None and tables and wanted == LATEST_PROVEN and self.arguments.tier is None:
+        restores = hasattr(self.arguments, "unproven")
+        if choice is None and restores and wanted == LATEST_PROVEN and self.arguments.tier is None:
             choice = Choice(how=Choosing.LATEST_PROVEN)
         if choice is not None:
             choice = replace(choice, tables=tables)

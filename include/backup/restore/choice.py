@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from include.backup.archive.reader import ArchiveReader
 from include.backup.backup_id import parse_backup_id
@@ -23,6 +24,7 @@ from include.backup.manifest import Manifest
 from include.backup.postgres.toc import read_toc
 from include.backup.restore.plan import TOC_MEMBER
 from include.backup.restore.target import shown
+from include.backup.restore.thaw import Thawing, thaw_state
 from include.backup.restore.words import Choosing
 from include.backup.steps.context import GIT_SHA_PATTERN, RELEASE_PATTERN
 from include.backup.store import SMALL_READS
@@ -30,6 +32,9 @@ from include.backup.table_restore.names import choose_tables, parse_table_name
 
 RELEASE_TIER = "pre_deployment"
 BEFORE_WORD, RELEASE_WORD = "before:", "release:"
+# A thaw takes hours. Where a backup is taken each day, the one before can be read at once.
+OLDER_BY_AT_MOST = timedelta(days=1)
+LOG = logging.getLogger("include.backup.steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +121,15 @@ def _newest(catalog: Catalog, source: str, choice: Choice, *, unproven: bool) ->
     newest_first = sorted(
         _manifests(catalog, kinds=kinds), key=lambda manifest: manifest.dump.snapshot.time, reverse=True
     )
-    for manifest in newest_first:
-        early = choice.before is None or manifest.dump.snapshot.time <= choice.before
-        if early and _will_do(catalog, manifest, choice, unproven):
-            return manifest.backup_id
+    fitting = (
+        manifest
+        for manifest in newest_first
+        if (choice.before is None or manifest.dump.snapshot.time <= choice.before)
+        and _will_do(catalog, manifest, choice, unproven)
+    )
+    newest = next(fitting, None)
+    if newest is not None:
+        return newest.backup_id if choice.before is not None else _at_once(catalog, newest, fitting)
     if choice.tables:
         _name_what_is_missing(catalog, newest_first, choice, unproven)
     # For tables each would cost a look into its archive.
@@ -131,6 +141,28 @@ def _newest(catalog: Catalog, source: str, choice: Choice, *, unproven: bool) ->
         f"{source} has no {_what(choice, unproven)}; {there}"
         f"`python -m include.backup list {source}` shows what there is"
     )
+
+
+def _at_once(catalog: Catalog, newest: Manifest, older: Iterator[Manifest]) -> str:
+    """Return the newest backup, or one that is a day older at most and can be read now while that lies in Glacier."""
+    state, storage_class = thaw_state(catalog.store, newest)
+    if state is Thawing.READABLE:
+        return newest.backup_id
+    for manifest in older:
+        behind = newest.dump.snapshot.time - manifest.dump.snapshot.time
+        if behind > OLDER_BY_AT_MOST:
+            break
+        if thaw_state(catalog.store, manifest)[0] is Thawing.READABLE:
+            LOG.warning(
+                "%s is meant, which can be read at once; the data of %s is %.1f hours newer, but lies in %s: "
+                "choose that by its id to wait for its thaw",
+                manifest.backup_id,
+                newest.backup_id,
+                behind / timedelta(hours=1),
+                storage_class,
+            )
+            return manifest.backup_id
+    return newest.backup_id
 
 
 def _name_what_is_missing(catalog: Catalog, newest_first: Sequence[Manifest], choice: Choice, unproven: bool) -> None:

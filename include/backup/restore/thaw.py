@@ -79,8 +79,11 @@ def thaw_state(store: ObjectStore, manifest: Manifest) -> tuple[Thawing, str]:
     return (Thawing.ONGOING if restored else Thawing.FROZEN), storage_class
 
 
-def thaw(store: ObjectStore, manifest: Manifest, policy: ThawPolicy, *, now: datetime) -> ThawReport:
-    """Ask for the thaw of a frozen archive, once; raises RestoreRefusedError for a tier that its class lacks."""
+def thaw(store: ObjectStore, manifest: Manifest, policy: ThawPolicy, *, asked_at: datetime) -> ThawReport:
+    """Ask for the thaw of a frozen archive, once; raises RestoreRefusedError for a tier that its class lacks.
+
+    ``asked_at`` is when who waits has asked first: the store does not say since when it works on it.
+    """
     state, storage_class = thaw_state(store, manifest)
     if state is Thawing.READABLE:
         return ThawReport(
@@ -105,7 +108,7 @@ def thaw(store: ObjectStore, manifest: Manifest, policy: ThawPolicy, *, now: dat
         storage_class=storage_class,
         tier=policy.tier,
         price=PRICES[policy.tier],
-        expected_by=now + takes,
+        expected_by=asked_at + takes,
     )
 
 

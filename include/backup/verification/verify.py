@@ -195,7 +195,7 @@ def _not_readable(ctx: VerificationContext, work: Work) -> str | None:
     restore = ctx.source.restore
     if not ctx.policy.thaw or restore is None:
         return f"it is in {storage_class}, and the policy does not allow a verification to thaw it"
-    return thaw(ctx.store, manifest, restore.thaw, now=ctx.clock()).line()
+    return thaw(ctx.store, manifest, restore.thaw, asked_at=ctx.clock()).line()
 
 
 def _prove(ctx: VerificationContext, work: Work) -> Proven | Work | None:
