@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError, TargetFullError
+from include.backup.restore.context import RestoreContext
 from include.backup.restore.in_place import restore_in_place
-from include.backup.restore.order import Strategy
+from include.backup.restore.order import RestoreOrder, Strategy
 from include.backup.restore.target import Target
 from include.backup.restore.work import back_up_target, check_afterwards
 from include.local.stack import Stack
@@ -62,6 +63,13 @@ def state(lab: RestoreLab) -> dict[str, Any]:
     }
 
 
+def ordered(lab: RestoreLab, ctx: RestoreContext, backup_id: str) -> tuple[RestoreOrder, str]:
+    """Return the order of a restore in place that has come as far as its safety backup, and its seal."""
+    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    back_up_target(ctx, order)
+    return order, seal
+
+
 def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_id: str) -> None:
     good = state(lab)
     lab.do(SOURCE, "DELETE FROM app.feelings WHERE id > 10; DELETE FROM orders; DROP VIEW app.bad")
@@ -71,6 +79,10 @@ def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_
     assert "in one transaction" in order.question().text
     with pytest.raises(ApprovalError):
         restore_in_place(ctx, order, seal, approve=lambda: yes("0" * 64), progress=QUIET)
+    before = state(lab)
+    with pytest.raises(RestoreRefusedError, match=r"_safety_full_.* is not stored, whatever the tasks' states say"):
+        restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert state(lab) == before
     safety = back_up_target(ctx, order)
     report = restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
     assert state(lab) == good
@@ -90,7 +102,7 @@ def test_statistics_that_fail_are_told_after_the_rows_were_compared(
     monkeypatch.setattr(Target, "analyze", fail)
     lab.do(SOURCE, "DELETE FROM app.feelings WHERE id > 10")
     ctx = lab.context(SOURCE)
-    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    order, seal = ordered(lab, ctx, backup_id)
     with pytest.raises(RestoreError, match="ANALYZE of in_place"):
         restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
     told = ctx.ledger.find(f"restore:{order.restore_id}")
@@ -103,7 +115,7 @@ def test_what_hangs_on_a_schema_from_outside_rolls_everything_back(lab: RestoreL
     lab.do(SOURCE, "UPDATE orders SET note = 'later' WHERE id = 1")
     before = state(lab)
     ctx = lab.context(SOURCE)
-    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    order, seal = ordered(lab, ctx, backup_id)
     with pytest.raises(RestoreError, match="it was rolled back, nothing was changed"):
         restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
     assert state(lab) == before
@@ -126,7 +138,7 @@ def test_a_full_disk_rolls_everything_back_and_says_what_to_do(lab: RestoreLab, 
 
     before = state(lab)
     ctx = lab.context(SOURCE)
-    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    order, seal = ordered(lab, ctx, backup_id)
     with small_tablespace(do) as disk, ExitStack() as afterwards:
         do(f"ALTER DATABASE {SOURCE} SET TABLESPACE small")
         afterwards.callback(do, f"ALTER DATABASE {SOURCE} SET TABLESPACE pg_default")
@@ -143,7 +155,7 @@ def test_a_lock_that_somebody_holds_ends_the_restore(
     monkeypatch.setattr("include.backup.restore.in_place.LOCK_SECONDS", 1.0)
     before = state(lab)
     ctx = lab.context(SOURCE)
-    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    order, seal = ordered(lab, ctx, backup_id)
     with lab.session(SOURCE) as person:
         person.autocommit = False
         person.execute("SELECT count(*) FROM orders")

@@ -76,6 +76,8 @@ def test_with_a_yes_the_rows_are_back_and_the_copy_of_before_is_a_backup(lab: Re
     assert "defaced" not in order.to_json().decode() + order.question().text
     listed = ctx.store.get(changes_key(ctx, order)).decode()
     assert '"changed","public.orders","id=1","note"' in listed
+    with pytest.raises(RestoreRefusedError, match=r"_safety_tables_.* is not stored, whatever the tasks' states say"):
+        carry_out_tables(ctx, tables_order(ctx, seal), seal, approve=lambda: yes(seal), progress=QUIET)
     copy = back_up_tables(ctx, order)
     assert copy["backup_id"].startswith(f"{NAME}_safety_tables_")
     report = carry_out_tables(ctx, tables_order(ctx, seal), seal, approve=lambda: yes(seal), progress=QUIET)
@@ -90,7 +92,8 @@ def test_with_a_yes_the_rows_are_back_and_the_copy_of_before_is_a_backup(lab: Re
 def undo(lab: RestoreLab, backup_id: str) -> None:
     """Go back to what was there, by the copy that was stored first."""
     ctx = lab.context(NAME)
-    _, seal = preview_tables(ctx, wish(backup_id), progress=QUIET)
+    order, seal = preview_tables(ctx, wish(backup_id), progress=QUIET)
+    back_up_tables(ctx, order)
     carry_out_tables(ctx, tables_order(ctx, seal), seal, approve=lambda: yes(seal), progress=QUIET)
 
 

@@ -35,6 +35,7 @@ from include.backup.restore.context import RestoreContext
 from include.backup.restore.order import RestoreOrder, Strategy
 from include.backup.restore.plan import TOC_MEMBER, tools_for_target
 from include.backup.restore.progress import Progress
+from include.backup.restore.safety import require_safety_backup
 from include.backup.restore.survey import database_facts
 from include.backup.restore.target import NO_SPACE, Target, disk_full, shown
 from include.backup.restore.target_lock import target_lock
@@ -124,6 +125,7 @@ def restore_in_place(
         facts = database_facts(session, order.database)
         if facts is None or facts.oid != order.target.oid:
             raise RestoreRefusedError(f"{order.database} is another database than the preview saw; trigger a new run")
+        require_safety_backup(ctx, destination)
         manifest, _ = read_backup(ctx, order)
         reader = ArchiveReader(ctx.store, manifest)
         toc = read_toc(reader.read(TOC_MEMBER))

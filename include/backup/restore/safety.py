@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
+from include.backup.errors import RestoreRefusedError
 from include.backup.policy import RestorePolicy, TierPolicy, Timeouts
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, restore_policy
@@ -49,6 +50,22 @@ def take_safety_backup(
             reports[step.__name__.rpartition(".")[2]] = report.to_dict()
     stored = reports["verify"]
     return {"backup_id": steps.backup_id, "key": stored["key"], "bytes": stored["size"]}
+
+
+def require_safety_backup(
+    ctx: RestoreContext, destination: Destination, *, tables: tuple[str, ...] = ()
+) -> StepContext:
+    """Return the context of the backup that this run has taken first; raises RestoreRefusedError when none is stored.
+
+    A task that was only marked as a success has left none.
+    """
+    steps = safety_context(ctx, destination, tables=tables)
+    if not steps.manifest_is_stored() or steps.store.head(steps.archive_key) is None:
+        raise RestoreRefusedError(
+            f"{steps.backup_id}, the backup of what would be replaced, is not stored, whatever the tasks' states say; "
+            "clear the task that takes it; nothing was changed"
+        )
+    return steps
 
 
 def safety_tier(ctx: RestoreContext) -> TierPolicy:

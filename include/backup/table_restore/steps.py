@@ -16,7 +16,7 @@ from include.backup.proof.checks import run_checks
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, allowed_destination, find_destination
 from include.backup.restore.progress import Progress
-from include.backup.restore.safety import take_safety_backup
+from include.backup.restore.safety import require_safety_backup, take_safety_backup
 from include.backup.restore.sealed import PREFIX, keep_order, read_order
 from include.backup.restore.target import Target, shown
 from include.backup.restore.words import Where
@@ -116,8 +116,11 @@ def tables_destination(ctx: RestoreContext, order: TablesOrder) -> Destination:
 
 def back_up_tables(ctx: RestoreContext, order: TablesOrder) -> dict[str, Any]:
     """Store the tables as they are, before they are changed."""
-    tables = plain_names(tuple(table.table for table in order.preview.tables))
-    return take_safety_backup(ctx, tables_destination(ctx, order), tables=tables)
+    return take_safety_backup(ctx, tables_destination(ctx, order), tables=_tables(order))
+
+
+def _tables(order: TablesOrder) -> tuple[str, ...]:
+    return plain_names(tuple(table.table for table in order.preview.tables))
 
 
 def plain_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,7 +137,7 @@ def plain_names(names: tuple[str, ...]) -> tuple[str, ...]:
 def carry_out_tables(
     ctx: RestoreContext, order: TablesOrder, seal: str, *, approve: Callable[[], Approval], progress: Progress
 ) -> TablesReport:
-    """Do what was shown. The allow-list comes first, then the approval, both read anew.
+    """Do what was shown. The allow-list comes first, then the approval and the copy of before, all looked up anew.
 
     ``approve`` raises when there is no yes.
     """
@@ -144,6 +147,8 @@ def carry_out_tables(
     approval = approve() if order.needs_approval or destination.production else None
     if approval is not None and approval.seal != seal:
         raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    if order.preview.mode is not Mode.BESIDE:
+        require_safety_backup(ctx, destination, tables=_tables(order))
     wish = TablesWish(
         backup_id=order.preview.backup_id,
         tables=order.tables,
