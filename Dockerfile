@@ -18,11 +18,13 @@ RUN set -eux; \
     done; \
     apt-get clean; \
     rm -rf /var/lib/apt/lists/*; \
-    install -d -o airflow -g 0 -m 0770 /var/lib/backup/staging /var/lib/backup/scratch /var/lib/backup/restored
+    # Where volumes are mounted: a new one takes its owner from here. The last is the demo's.
+    install -d -o airflow -g 0 -m 0770 \
+        /var/lib/backup/staging /var/lib/backup/scratch /var/lib/backup/restored /opt/airflow/.local
 
 USER airflow
 COPY --chown=airflow:0 requirements.lock /opt/airflow/
-# The base image's own packages are replaced by the locked ones; every file is checked by its hash.
+# What is locked replaces what the base image has of it, the rest of that stays; every file is checked by its hash.
 # Compiled here, since what a container compiles is gone with it.
 RUN uv pip install --no-cache --compile-bytecode --require-hashes --requirement /opt/airflow/requirements.lock
 

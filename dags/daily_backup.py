@@ -8,8 +8,8 @@ run that failed, `report_copies` asks Supabase whether its own daily backup is t
 **When** As the policy's `tiers.daily.schedule` says (02:00 UTC as shipped). Runs that were missed are not made up
 for; after an unpause the last one is.
 
-**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack, Supabase), the pools
-`pg_source` and `scratch`, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and
+**Needs** The policy (`BACKUP_POLICY`), the connections that it names (source, store, Slack, Supabase), the policy's
+pools, the folders `BACKUP_STAGING_DIR` (shared by all workers of the chain) and
 `BACKUP_SCRATCH_DIR`.
 
 **Changes** Adds `<prefix>/<backup_id>.tar`, its manifest and a proof to the bucket, and the report of copies below

@@ -1,7 +1,7 @@
 """The first container of docker-compose.yaml: metadata database, roles, administrator, connections, pools.
 
 Everything is made when it is missing, and nothing that a person changed is put back but what files of this project say:
-the permissions of our roles, and the slots of the policy's pools.
+the permissions of our roles, the slots of the policy's pools, and how tasks reach Airflow itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from include.sync_pools import sync_pools
 FILE_SUFFIX = "_FILE"
 ADMIN = "admin"
 SERVICE = "backup_service"
+# Made of what make_secrets and the compose file say, which may change: a new certificate, a new name.
+OWN_CONNECTIONS = ("pulse_airflow_api", "pulse_airflow_metadata")
 
 
 def main() -> int:
@@ -69,11 +71,12 @@ def with_files(environ: Mapping[str, str]) -> dict[str, str]:
 def objects(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the connections, pools and variables of airflow_settings.yaml."""
     settings = load_settings(SHIPPED_SETTINGS, environ)
+    connections = {spec.conn_id: spec.to_airflow() for spec in settings.connections}
     return {
-        "connections": {spec.conn_id: spec.to_airflow() for spec in settings.connections},
+        "connections": connections,
         "pools": {pool.name: {"slots": pool.slots, "description": pool.description} for pool in settings.pools},
         "variables": {variable.name: str(variable.value) for variable in settings.variables},
-        "overwrite": False,
+        "overwrite": [conn_id for conn_id in OWN_CONNECTIONS if conn_id in connections],
     }
 
 

@@ -1,6 +1,6 @@
 """Make the secrets of docker-compose.yaml once, as files: ``python3 -m include.compose.make_secrets``.
 
-Needs nothing but Python. A file that is there stays as it is: a new Fernet key could not read the old connections.
+Needs Python and openssl. A file that is there stays as it is: a new Fernet key could not read the old connections.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def write_missing(folder: Path, values: Mapping[str, str]) -> list[str]:
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READABLE_BY_CONTAINERS)
         with open(descriptor, "w") as file:
             file.write(values[name])
+        (folder / name).chmod(READABLE_BY_CONTAINERS)  # whatever the umask
     return missing
 
 
@@ -80,7 +81,8 @@ def make_certificate(folder: Path, name: str) -> bool:
         check=True,
         capture_output=True,
     )
-    key.chmod(READABLE_BY_CONTAINERS)
+    for path in (certificate, key):
+        path.chmod(READABLE_BY_CONTAINERS)
     return True
 
 

@@ -23,8 +23,6 @@ _SEEN = (
         "Task Logs",
     ),
     *("XComs", "HITL Detail", "Assets", "Pools", "Jobs", "ImportError", "Website", "Cluster Activity"),
-    # Without it the page of the backups is not in the menu.
-    "Plugins",
 )
 _MENUS = ("Browse", "DAGs", "DAG Runs", "Task Instances", "Assets", "Documentation", "Docs")
 

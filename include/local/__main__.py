@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--port-base",
             type=int,
-            help=f"first of four ports; tells stacks apart (PORT_BASE, {DEFAULT_PORT_BASE})",
+            help=f"first of five ports; tells stacks apart (PORT_BASE, {DEFAULT_PORT_BASE})",
         )
         if name not in ("env", "remove"):
             command.add_argument("--json", action="store_true", help="print one JSON object at the end")

@@ -32,6 +32,8 @@ PROGRAMS = (
     "/usr/lib/docker/cli-plugins/docker-compose",
 )
 ALL_PROFILES = ("demo", "flower", "debug")
+# What is mounted over the image's own: the image's tag is the version of all else.
+OF_THE_INSTALLATION = ("include/policy", "include/sql/checks", "include/compose/certificates", "airflow_settings.yaml")
 UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -48,6 +50,13 @@ def config(*options: str, profiles: Sequence[str], **variables: str) -> subproce
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +132,34 @@ def test_every_component_of_airflow_is_there_and_is_looked_after(compose: dict[s
     assert compose["services"]["flower"]["profiles"] == ["flower"]
 
 
-def test_every_component_has_the_same_settings_and_the_whole_project(compose: dict[str, Any]) -> None:
+def test_every_component_has_the_same_settings_and_the_code_of_its_image(compose: dict[str, Any]) -> None:
     reference = compose["services"]["airflow-scheduler"]
     for name in AIRFLOW:
         service = compose["services"][name]
         assert reference["environment"].items() <= service["environment"].items(), name
         mounted = {volume["target"]: volume for volume in service["volumes"]}
-        for folder in ("dags", "plugins", "include"):
-            assert mounted[f"/opt/airflow/{folder}"]["source"] == str(ROOT / folder)
-            assert mounted[f"/opt/airflow/{folder}"]["read_only"] is True
+        assert {path: mounted[path]["source"] for path in mounted if mounted[path]["type"] == "bind"} == {
+            f"/opt/airflow/{path}": str(ROOT / path) for path in OF_THE_INSTALLATION
+        }
+        assert all(volume["read_only"] for volume in mounted.values() if volume["type"] == "bind")
         assert service["depends_on"]["airflow-init"]["condition"] == "service_completed_successfully"
     assert "ENV PYTHONPATH=/opt/airflow" in (ROOT / "Dockerfile").read_text()
+
+
+def test_every_volume_belongs_to_the_user_of_the_containers(compose: dict[str, Any]) -> None:
+    """Docker makes a mount point that the image lacks as root's."""
+    made = re.search(r"install -d -o airflow -g 0 -m 0770 ((?:\\\n|[^;&\n])+)", (ROOT / "Dockerfile").read_text())
+    assert made is not None
+    owned = {*made[1].replace("\\\n", " ").split(), "/opt/airflow/logs"}
+    for name in ("airflow-worker", "demo"):
+        volumes = {one["target"] for one in compose["services"][name]["volumes"] if one["type"] == "volume"}
+        assert volumes <= owned, name
+
+
+def test_the_api_server_believes_what_the_proxy_says_of_the_client(compose: dict[str, Any]) -> None:
+    server = compose["services"]["airflow-apiserver"]
+    assert server["command"] == ["api-server", "--proxy-headers"]
+    assert server["environment"]["FORWARDED_ALLOW_IPS"] == "*"
 
 
 def test_the_workers_of_a_chain_share_its_staging(compose: dict[str, Any]) -> None:
@@ -230,7 +256,7 @@ def test_tasks_do_not_reach_the_world_past_the_proxy(compose: dict[str, Any]) ->
     assert "location /execution/ { return 403; }" in proxy
 
 
-def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
+def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path, strict_umask: None) -> None:
     folder = tmp_path / "secrets"
     values = make_secrets.make_values()
     assert set(make_secrets.write_missing(folder, values)) == set(values)
@@ -241,6 +267,7 @@ def test_secrets_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
     assert f":{kept['metadata_password']}@" in kept["result_backend"]
     assert f":{kept['redis_password']}@" in kept["broker_url"]
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     assert make_secrets.make_values() != values
 
 
