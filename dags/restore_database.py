@@ -18,7 +18,7 @@ Logical slots and subscriptions stay with the old one; the preview lists them. R
 
 **Run again** Until `swap_databases` nothing is touched: clear what failed, with what is downstream. A yes counts for
 exactly what was previewed, for `response_timeout`. After that, or when the target has changed, trigger a new run.
-`swap_databases` is not retried by itself; cleared, it finds what it has done.
+`swap_databases` is not retried by itself; cleared, it finds what it has done and does the rest, without another yes.
 
 **Undo** While the old database is kept: `python -m include.backup restore SOURCE --undo RESTORE_ID`. It renames back,
 and says what was written since. Later: restore the backup of `take_safety_backup` by its id.

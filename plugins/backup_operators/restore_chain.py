@@ -46,10 +46,10 @@ ADVICE = {
     "take_safety_backup": f"{UNTOUCHED} Put it right, then clear `take_safety_backup`.",
     "restore_beside": f"{UNTOUCHED} Put it right, then clear `restore_beside`.",
     "compare_rows": f"{UNTOUCHED} Look at the restored database beside; choose another backup.",
-    "swap_databases": "The log says whether the names were changed; if not, production is as it was.",
+    "swap_databases": "The log says if the names were changed; if not, production is as it was. Cleared, it goes on.",
     "restore_in_place": "The log says whether it was rolled back; if not, restore the safety backup.",
     "check_afterwards": "The restored database is in place, and a check fails; the runbook says how to go back.",
-    "keep_old": "The restore is done. Clear `keep_old`, or the old database stays for ever.",
+    "keep_old": "The restored database is in place. Clear `keep_old`, which says until when the old one stays.",
 }
 TELL = (PREVIEW, "compare_rows", "swap_databases", "restore_in_place")
 
@@ -77,8 +77,8 @@ def restore_chain(source: SourcePolicy, restore: RestorePolicy) -> None:
         CompareOperator(task_id="compare_rows", execution_timeout=restore.timeout, **late),
         SwapOperator(task_id="swap_databases", execution_timeout=SHORT, **once),
         RestoreInPlaceOperator(task_id="restore_in_place", execution_timeout=restore.timeout, **once),
-        CheckAfterwardsOperator(task_id="check_afterwards", execution_timeout=PREVIEW_TIMEOUT, **late),
         KeepOldOperator(task_id="keep_old", execution_timeout=SHORT, **late),
+        CheckAfterwardsOperator(task_id="check_afterwards", execution_timeout=PREVIEW_TIMEOUT, **late),
         ReopenTargetOperator(task_id="reopen_target", execution_timeout=SHORT, **name).as_teardown(),
         notify.as_teardown(),
     )

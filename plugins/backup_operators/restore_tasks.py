@@ -196,7 +196,6 @@ class SwapOperator(OrderOperator):
 
         approval = restore_policy(ctx.source).approval
         report = swap_in(ctx, order, seal, approve=lambda: require_approval(context, seal=seal, approval=approval))
-        step_log().info("%s", report.line())
         return {**report.to_dict(), "line": f"{order.backup_id}: {report.line()}"}
 
 
@@ -236,7 +235,7 @@ class CheckAfterwardsOperator(OrderOperator):
 
 
 class KeepOldOperator(OrderOperator):
-    """Write down until when the replaced database is kept, for cleanup to drop it. Returns its name and that time."""
+    """Say until when the replaced database is kept, for cleanup to drop it. Returns its name and that time."""
 
     def concerns(self, order: RestoreOrder) -> bool:
         from include.backup.restore.order import Strategy

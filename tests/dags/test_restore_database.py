@@ -27,8 +27,8 @@ ORDER = (
     "compare_rows",
     "swap_databases",
     "restore_in_place",
-    "check_afterwards",
     "keep_old",
+    "check_afterwards",
     "reopen_target",
     "notify",
 )

@@ -105,7 +105,7 @@ def test_a_release_is_rolled_back_and_the_rollback_is_taken_back(command: Comman
     assert lab.state(SOURCE) == bad
     again = command.here(*undo, "--end-sessions", "--yes-i-have-approval", SOURCE)
     assert again.code == 5
-    assert "is gone" in again.error
+    assert f"{SOURCE} is what it was before {report['restore_id']}" in again.error
     aside = f"{SOURCE}_undone_{report['restore_id']}"
     assert aside in lab.databases()
     cleanup = command.here("cleanup", SOURCE, "--all")

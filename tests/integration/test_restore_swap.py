@@ -7,14 +7,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.backup.errors import (
-    RestoreRefusedError,
-)
+from include.backup.approval import Approval
+from include.backup.errors import ApprovalError, RestoreRefusedError, SourceUnreachableError
 from include.backup.evidence.check import check_ledger
+from include.backup.quarantine import ReleaseReport
+from include.backup.restore import work
 from include.backup.restore.choice import Choice, choose
 from include.backup.restore.kept import drop_kept
 from include.backup.restore.order import Strategy
 from include.backup.restore.properties import read_properties
+from include.backup.restore.undo import find_undo
 from include.backup.restore.words import Choosing
 from include.backup.restore.work import (
     back_up_target,
@@ -48,6 +50,14 @@ def properties(lab: RestoreLab, database: str) -> Any:
 
     with connect(lab.superuser, settings={}) as session:
         return read_properties(session, database)
+
+
+def too_late() -> Approval:
+    raise ApprovalError("the answer is too old; trigger a new run")
+
+
+def no_place(*_: object) -> ReleaseReport:
+    raise SourceUnreachableError("too many clients")
 
 
 def evidence(lab: RestoreLab, source: str) -> dict[str, int]:
@@ -90,6 +100,9 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
             person.execute("SELECT 1")
     assert (report.kept, report.already_done) == (order.kept, False)
     assert report.ended_sessions >= 1
+    # Whatever fails from here on, it can be taken back.
+    undo = find_undo(ctx, order.restore_id)
+    assert (undo.kept, undo.kept_oid, undo.written) == (order.kept, order.target.oid, ())
     found = lab.state("prod_swap")
     assert (found["orders"], found["notes"], found["open"]) == (good["orders"], good["notes"], True)
     assert found["oid"] != order.target.oid
@@ -102,9 +115,8 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
     assert keep_old(ctx, order) == kept
     assert (kept.database, kept.oid) == (order.kept, order.target.oid)
     assert order.kept in kept_names(ctx, "prod_swap")
-    # A second try finds what was done.
-    again = swap_in(ctx, order, seal, approve=lambda: yes(seal))
-    assert again.already_done
+    # A second try finds what was done, also when the yes has run out meanwhile.
+    assert swap_in(ctx, order, seal, approve=too_late).already_done
     assert lab.state("prod_swap") == found
     assert ctx.catalog.manifest(safety["backup_id"]).rows == 510
     assert evidence(lab, "prod_swap")["restore"] == 1
@@ -112,7 +124,9 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
         drop_kept(ctx, kept)
 
 
-def test_production_acts_while_its_copy_beside_does_not_and_what_takes_its_place_acts_again(lab: RestoreLab) -> None:
+def test_production_acts_while_its_copy_beside_does_not_and_what_takes_its_place_acts_again(
+    lab: RestoreLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.do(
         "prod_acts",
         "CREATE SCHEMA net; CREATE TABLE net.http_request_queue (id bigserial, url text);"
@@ -133,7 +147,15 @@ def test_production_acts_while_its_copy_beside_does_not_and_what_takes_its_place
         assert session.execute(queued.encode()).fetchone() == (0,)
     lab.value("prod_acts", insert)
     assert lab.value("prod_acts", queued) == 1
-    swap_in(ctx, order, seal, approve=lambda: yes(seal))
+    # Everybody comes back at once, and the release finds no place: the swap is done and evident all the same.
+    with monkeypatch.context() as crowded:
+        crowded.setattr(work, "release", no_place)
+        report = swap_in(ctx, order, seal, approve=lambda: yes(seal))
+    assert "does not act yet (too many clients): put it right, then `quarantine release prod_acts" in report.line()
+    assert evidence(lab, "prod_acts")["restore"] == 1
+    lab.value("prod_acts", insert)
+    assert lab.value("prod_acts", queued) == 0
+    assert swap_in(ctx, order, seal, approve=lambda: yes(seal)).warning == ""
     assert lab.value("prod_acts", queued) == 0
     lab.value("prod_acts", insert)
     assert lab.value("prod_acts", queued) == 1

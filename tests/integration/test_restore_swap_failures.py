@@ -21,6 +21,7 @@ from include.backup.point_in_time.room import free_bytes
 from include.backup.restore import swap as swapping
 from include.backup.restore.swap import undo_swap
 from include.backup.restore.target_lock import target_lock
+from include.backup.restore.undo import find_undo
 from include.backup.restore.work import (
     back_up_target,
     compare,
@@ -57,6 +58,8 @@ def test_a_backend_killed_between_the_renames_leaves_production_as_it_was(
     assert renamed == ["prod_fail"]
     assert lab.state("prod_fail") == before
     assert lab.databases() == databases | {order.beside}
+    with pytest.raises(RestoreRefusedError, match=r"prod_fail is what it was before .*; nothing is to be given back"):
+        find_undo(ctx, order.restore_id)
     # The same task, cleared, gets to the end.
     monkeypatch.setattr(swapping, "_rename", rename)
     assert swap_in(ctx, order, seal, approve=lambda: yes(seal)).kept == order.kept

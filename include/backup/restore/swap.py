@@ -35,23 +35,25 @@ class SwapRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapReport:
-    """What a swap did; ``seconds`` is how long nobody could connect."""
+    """What a swap did; ``seconds`` is how long nobody could connect, ``warning`` what a person has yet to do."""
 
     database: str
     kept: str
     ended_sessions: int
     already_done: bool
     seconds: float
+    warning: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def line(self) -> str:
+        more = f"; {self.warning}" if self.warning else ""
         if self.already_done:
-            return f"{self.database} was swapped before; the old one is {self.kept}"
+            return f"{self.database} was swapped before; the old one is {self.kept}{more}"
         return (
             f"{self.database} is the restored one now, the old one is {self.kept}; "
-            f"{self.ended_sessions} sessions were ended, nobody could connect for {self.seconds:.2f} s"
+            f"{self.ended_sessions} sessions were ended, nobody could connect for {self.seconds:.2f} s{more}"
         )
 
 

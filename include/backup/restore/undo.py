@@ -41,13 +41,16 @@ class Undo:
 
 
 def find_undo(ctx: RestoreContext, restore_id: str) -> Undo:
-    """Return what would be taken back; raises RestoreRefusedError when the old database is gone."""
+    """Return what would be taken back; raises RestoreRefusedError when the old database is gone, or in its place."""
     kept = _kept(ctx, restore_id)
     destination = allowed_destination(
         ctx.policy, ctx.source, ctx.connections, server=kept.server, database=kept.replaced_by
     )
     with connect(destination.connection, settings={}) as session:
         old, now = database_facts(session, kept.database), database_facts(session, kept.replaced_by)
+    # The record is older than the renames: of a swap that failed, and of one that was taken back, it is there too.
+    if old is None and now is not None and now.oid == kept.oid:
+        raise RestoreRefusedError(f"{now.name} is what it was before {restore_id}; nothing is to be given back")
     if old is None or old.oid != kept.oid:
         raise RestoreRefusedError(
             f"{kept.database} is gone; restore the safety backup of {restore_id} instead (`list` shows it)"

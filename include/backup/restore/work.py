@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg
+
 from include.backup.approval import Approval
 from include.backup.archive.reader import ArchiveReader
-from include.backup.errors import ApprovalError, QuarantineError, RestoreDiffersError, RestoreRefusedError
+from include.backup.errors import (
+    ApprovalError,
+    QuarantineError,
+    RestoreDiffersError,
+    RestoreRefusedError,
+    SourceError,
+)
 from include.backup.evidence import EventKind
 from include.backup.inventory import standing_of
 from include.backup.manifest import Manifest, fingerprint
@@ -20,8 +28,8 @@ from include.backup.quarantine import changed_tables, quarantined, release
 from include.backup.records import from_json, to_json
 from include.backup.restore.compare import RestoreComparer
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.destination import restore_policy
-from include.backup.restore.kept import KeptDatabase, keep
+from include.backup.restore.destination import Destination, restore_policy
+from include.backup.restore.kept import BESIDE, KEPT, KeptDatabase, keep
 from include.backup.restore.order import RestoreOrder, Strategy, record_key
 from include.backup.restore.plan import TOC_MEMBER, RestoreRequest, plan_restore, tools_for_target
 from include.backup.restore.progress import Progress
@@ -31,7 +39,7 @@ from include.backup.restore.survey import DatabaseFacts, database_facts
 from include.backup.restore.swap import SwapReport, SwapRequest, reopen, swap
 from include.backup.restore.target import Target, shown
 from include.backup.restore.target_lock import target_lock
-from include.backup.restore.written import keep_written, written
+from include.backup.restore.written import keep_written
 
 FORMAT_VERSION = 1
 COMPARED = "compared"
@@ -84,7 +92,7 @@ def load(ctx: RestoreContext, order: RestoreOrder, *, progress: Progress) -> Res
         )
         report = restore(plan, runner=ctx.runner, log=ctx.log, progress=progress, work_root=ctx.staging_root)
         if order.strategy is Strategy.SWAP:
-            _keep(ctx, order, _facts(database_facts(session, order.beside), order.beside), name="beside")
+            _keep(ctx, order, _facts(database_facts(session, order.beside), order.beside).oid, name=BESIDE)
     return report
 
 
@@ -128,17 +136,21 @@ def swap_in(ctx: RestoreContext, order: RestoreOrder, seal: str, *, approve: Cal
     """Put the restored database in its place.
 
     The allow-list comes first, then the approval, then the comparison's record, all read anew; ``approve`` raises
-    when there is no yes.
+    when there is no yes. What an undo needs is written down before the names change: whatever fails afterwards, the
+    swap can be taken back. Again, it finds what was done and does the rest.
     """
     destination = ctx.destination(order)
     if order.strategy is not Strategy.SWAP or order.dry_run or order.target is None:
         raise RestoreRefusedError(f"order {seal} asks for no swap; nothing was changed")
-    approval = approve() if order.needs_approval or destination.production else None
-    if approval is not None and approval.seal != seal:
-        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
     with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
+        done = _is_swapped(session, order)
+        needed = order.needs_approval or destination.production
+        approval = _approved(ctx, seal, approve, done=done) if needed else None
         new = _new_oid(session_facts=lambda name: database_facts(session, name), order=order)
         require_compared(ctx, order, seal, new)
+        now = order.database if done else order.beside
+        keep_written(ctx.store, order.restore_id, destination.connection, now, encryption=ctx.encryption)
+        _keep(ctx, order, order.target.oid, name=KEPT)
         report = swap(
             session,
             destination.connection,
@@ -150,20 +162,50 @@ def swap_in(ctx: RestoreContext, order: RestoreOrder, seal: str, *, approve: Cal
                 beside_oid=new,
             ),
         )
+        ctx.log.info("%s", report.line())
         if destination.production:
-            _let_act(ctx, Target(destination.connection, database=order.database))
+            report = replace(report, warning=_let_act(ctx, destination))
     record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
     return report
 
 
-def _let_act(ctx: RestoreContext, target: Target) -> None:
-    """Release what has become production: its jobs and webhooks are wanted again. Any other copy stays quarantined."""
+def _is_swapped(session: psycopg.Connection[dict[str, Any]], order: RestoreOrder) -> bool:
+    kept = database_facts(session, order.kept)
+    return order.target is not None and kept is not None and kept.oid == order.target.oid
+
+
+def _approved(ctx: RestoreContext, seal: str, approve: Callable[[], Approval], *, done: bool) -> Approval | None:
+    """Return the yes to exactly this order; what is done needs none again, whose time may be over."""
+    try:
+        approval = approve()
+    except ApprovalError as error:
+        if not done:
+            raise
+        ctx.log.warning("the names were changed before, by a yes that does not count any more: %s", error)
+        return None
+    if approval.seal != seal:
+        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    return approval
+
+
+def _let_act(ctx: RestoreContext, destination: Destination) -> str:
+    """Release what has become production: its jobs and webhooks are wanted again. Any other copy stays quarantined.
+
+    Returns what a person has to do when it failed: the database is in place all the same.
+    """
+    target = Target(destination.connection, database=destination.database)
     try:
         if quarantined(target.endpoint):
             released = release(target.endpoint)
             ctx.log.info("released: %s", ", ".join(item.line() for item in released.items))
-    except QuarantineError as error:
-        ctx.log.warning("%s is in place and does not act yet: %s", target.describe(), error)
+    except (QuarantineError, SourceError, psycopg.Error) as error:
+        warning = (
+            f"{target.describe()} does not act yet ({' '.join(str(error).split())}): put it right, then `quarantine "
+            f"release {ctx.source.name} --connection {destination.conn_id} --database {target.database}`"
+        )
+        ctx.log.warning("%s", warning)
+        return warning
+    return ""
 
 
 def check_afterwards(ctx: RestoreContext, order: RestoreOrder) -> int:
@@ -185,12 +227,10 @@ def check_afterwards(ctx: RestoreContext, order: RestoreOrder) -> int:
 
 
 def keep_old(ctx: RestoreContext, order: RestoreOrder) -> KeptDatabase:
-    """Record until when the replaced database is kept."""
+    """Return until when the replaced database is kept, as the swap has recorded it."""
     destination = ctx.destination(order)
-    counts = written(destination.connection, order.database)
-    keep_written(ctx.store, order.restore_id, counts, encryption=ctx.encryption)
     with connect(destination.connection, settings={}) as session:
-        return _keep(ctx, order, _facts(database_facts(session, order.kept), order.kept), name="kept")
+        return _keep(ctx, order, _facts(database_facts(session, order.kept), order.kept).oid, name=KEPT)
 
 
 def reopen_target(ctx: RestoreContext, order: RestoreOrder) -> bool:
@@ -271,7 +311,7 @@ def _new_oid(session_facts: Callable[[str], DatabaseFacts | None], order: Restor
     raise RestoreRefusedError(f"there is no {order.beside}; nothing was changed, trigger a new run")
 
 
-def _keep(ctx: RestoreContext, order: RestoreOrder, facts: DatabaseFacts, *, name: str) -> KeptDatabase:
+def _keep(ctx: RestoreContext, order: RestoreOrder, oid: int, *, name: str) -> KeptDatabase:
     days = timedelta(days=restore_policy(ctx.source).keep_old_days)
     return keep(
         ctx.store,
@@ -279,10 +319,10 @@ def _keep(ctx: RestoreContext, order: RestoreOrder, facts: DatabaseFacts, *, nam
             restore_id=order.restore_id,
             source=order.source,
             server=order.server,
-            database=facts.name,
-            oid=facts.oid,
+            database=order.kept if name == KEPT else order.beside,
+            oid=oid,
             replaced_by=order.database,
-            what="replaced by a restore" if name == "kept" else "restored beside, and not swapped in",
+            what="replaced by a restore" if name == KEPT else "restored beside, and not swapped in",
             drop_after=ctx.clock() + days,
         ),
         name=name,

@@ -68,11 +68,17 @@ def written_since(before: tuple[Written, ...], now: tuple[Written, ...]) -> tupl
     return tuple(changes)
 
 
-def keep_written(store: ObjectStore, restore_id: str, counts: tuple[Written, ...], *, encryption: Encryption) -> None:
-    """Write down what the restored database had taken when it came into its place; the first time counts."""
+def keep_written(
+    store: ObjectStore, restore_id: str, connection: DatabaseConnection, database: str, *, encryption: Encryption
+) -> None:
+    """Write down what a restored database had taken when it came into its place; the first time counts.
+
+    A later try may find it closed, and does not look.
+    """
     key = record_key(restore_id, NAME)
     if store.head(key) is None:
-        store.put_if_absent(key, to_json(Counts(tables=counts), format_version=FORMAT_VERSION), encryption=encryption)
+        counts = Counts(tables=written(connection, database))
+        store.put_if_absent(key, to_json(counts, format_version=FORMAT_VERSION), encryption=encryption)
 
 
 def read_written(store: ObjectStore, restore_id: str) -> tuple[Written, ...]:
