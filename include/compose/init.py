@@ -24,8 +24,8 @@ from include.sync_pools import sync_pools
 FILE_SUFFIX = "_FILE"
 ADMIN = "admin"
 SERVICE = "backup_service"
-# Made of what make_secrets and the compose file say, which may change: a new certificate, a new name.
-OWN_CONNECTIONS = ("pulse_airflow_api", "pulse_airflow_metadata")
+# Made of what the compose file says, which may change: a new certificate, a new name. By what says it.
+OWN_CONNECTIONS = {"PULSE_AIRFLOW_URL": "pulse_airflow_api", "PULSE_AIRFLOW_METADATA_URL": "pulse_airflow_metadata"}
 
 
 def main() -> int:
@@ -71,12 +71,11 @@ def with_files(environ: Mapping[str, str]) -> dict[str, str]:
 def objects(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the connections, pools and variables of airflow_settings.yaml."""
     settings = load_settings(SHIPPED_SETTINGS, environ)
-    connections = {spec.conn_id: spec.to_airflow() for spec in settings.connections}
     return {
-        "connections": connections,
+        "connections": {spec.conn_id: spec.to_airflow() for spec in settings.connections},
         "pools": {pool.name: {"slots": pool.slots, "description": pool.description} for pool in settings.pools},
         "variables": {variable.name: str(variable.value) for variable in settings.variables},
-        "overwrite": [conn_id for conn_id in OWN_CONNECTIONS if conn_id in connections],
+        "overwrite": [conn_id for name, conn_id in OWN_CONNECTIONS.items() if environ.get(name)],
     }
 
 

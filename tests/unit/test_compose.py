@@ -21,7 +21,7 @@ from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.settings import SHIPPED_SETTINGS
 from include.backup.steps.upload import NEWEST_SERVER_MAJOR
 from include.compose import demo, make_secrets
-from include.compose.init import with_files
+from include.compose.init import objects, with_files
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yaml"
@@ -232,6 +232,14 @@ def test_tasks_reach_airflows_api_by_a_name_that_the_certificate_is_for(compose:
     ca = compose["services"]["airflow-init"]["environment"]["PULSE_AIRFLOW_CA"]
     for name in AIRFLOW:
         assert ca in {f"/run/secrets/{secret['source']}" for secret in compose["services"][name]["secrets"]}, name
+
+
+def test_what_reaches_airflow_itself_is_made_anew_and_what_people_entered_stays() -> None:
+    """A certificate of one's own has another name and authority than the one that was there first."""
+    given = dict.fromkeys(("DB_HOST", "DB_PASSWORD", "DB_CA", "S3_ACCESS_KEY", "S3_SECRET_KEY", "AIRFLOW_URL"), "x")
+    found = objects({f"PULSE_{name}": value for name, value in given.items()})
+    assert found["overwrite"] == ["pulse_airflow_api"]
+    assert found["connections"]["pulse_airflow_api"]["host"] == "x"
 
 
 def test_init_is_given_the_file_with_what_the_settings_take() -> None:
