@@ -74,6 +74,25 @@ def test_the_report_is_made_from_the_store_when_the_source_is_gone(cli: CommandL
     assert any("the source does not answer" in text for text in report["problems"])
 
 
+@pytest.fixture
+def hosted(cli: CommandLine, stack: Stack) -> Iterator[CommandLine]:
+    """The source as a hosted project, which nobody connects to."""
+    address = json.dumps(
+        {"conn_type": "postgres", "host": "db.x.supabase.co", "schema": "x", "login": "y", "password": "z"}
+    )
+    yield cli.with_environment(AIRFLOW_CONN_PULSE_MESSAGES_DB=address)
+    stack.supabase.change(pitr_enabled=False)
+
+
+def test_the_report_of_a_hosted_project_is_what_its_provider_says(hosted: CommandLine, stack: Stack) -> None:
+    without = hosted.here("wal", SOURCE)
+    assert (without.code, "its own PITR is not enabled" in without.error) == (1, True), without.err
+    stack.supabase.change(pitr_enabled=True)
+    assert "Supabase says that it can recover to any time from" in hosted.here("wal", SOURCE).out
+    report = hosted.here("wal", SOURCE, "--json").document
+    assert report["provider"]["earliest"] < report["provider"]["latest"]
+
+
 def test_the_slots_of_a_source_that_is_protected_are_not_dropped(cli: CommandLine, first_run: dict[str, Any]) -> None:
     answer = cli.here("wal", SOURCE, "--drop-slots", "--yes", "--connection", "pulse_messages_db")
     assert answer.code == 5

@@ -17,6 +17,7 @@ from include.backup.store import ObjectStore
 from include.backup.wal.chain import Gap
 from include.backup.wal.context import WalContext
 from include.backup.wal.lsn import format_lsn
+from include.backup.wal.provider import Mode, check_watchable, mode_of, watch
 from include.backup.wal.record import RunRecord, newest_record
 from include.backup.wal.release import release, slots_of
 from include.backup.wal.reporting import WalReport
@@ -79,14 +80,31 @@ def _report(session: Session) -> int:
     source = session.source
     if source.incremental is None:
         raise ParameterError(f"the policy has no incremental block for {source.name}: its WAL is not stored")
+    database = session.database(source.connection)
+    if mode_of(database) is Mode.PROVIDER:
+        return _report_provider(session)
     standing = read_standing(
         source,
         session.store,
-        session.database(source.connection),
+        database,
         now=datetime.now(tz=UTC),
         on_progress=lambda count: session.log.info("%d segments listed", count),
     )
     session.output.result("wal", _document(standing), _lines(standing))
+    return 0
+
+
+def _report_provider(session: Session) -> int:
+    """Report what the provider says of its own recovery; raises WalRefusedError when it has none."""
+    source, now = session.source, datetime.now(tz=UTC)
+    check_watchable(source)
+    project = session.open_supabase()
+    if project is None:
+        raise ParameterError(f"the policy has no supabase block for {source.name}")
+    with project:
+        window = watch(source, project, now=now)
+    lines = [window.line(), *(() if window.warning is None else (f"warning: {window.warning}",))]
+    session.output.result("wal", {"source": source.name, "provider": window.to_dict()}, lines)
     return 0
 
 

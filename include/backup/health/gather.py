@@ -13,7 +13,7 @@ from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.copies.look import look_at_copies
-from include.backup.errors import ArchiveError, BackupError, StoreError, SupabaseError
+from include.backup.errors import ArchiveError, BackupError, StoreError, SupabaseError, WalRefusedError
 from include.backup.every_backup import every_backup
 from include.backup.health.board import read_heartbeat
 from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
@@ -25,6 +25,7 @@ from include.backup.policy.health import HealthPolicy
 from include.backup.proof.times import newest_proofs
 from include.backup.store import ObjectStore
 from include.backup.supabase.project import SupabaseProject
+from include.backup.wal.provider import Mode, check_watchable, mode_of, watch
 from include.backup.wal.release import left_sources
 from include.backup.wal.status import read_standing as read_wal
 
@@ -152,6 +153,8 @@ def rows_of(manifest: Manifest) -> dict[str, int]:
 def _wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts | None:
     if ctx.source.incremental is None:
         return None
+    if mode_of(ctx.database) is Mode.PROVIDER:
+        return _provider_wal(ctx, unreachable)
     standing = read_wal(ctx.source, ctx.store, ctx.database, now=ctx.now)
     if standing.unreachable is not None:
         unreachable["source"] = standing.unreachable
@@ -160,6 +163,24 @@ def _wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts | None:
         gaps=tuple(f"WAL is missing: {gap}" for gap in standing.gaps),
         problems=tuple(text for text in standing.problems if standing.unreachable is None or "answer" not in text),
     )
+
+
+def _provider_wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts | None:
+    """Return that the provider cannot recover, and None where it can: none of that log is stored here.
+
+    Its latest time says nothing of what would be lost, since it stays where it is while nobody writes.
+    """
+    try:
+        check_watchable(ctx.source)
+        project = ctx.open_project()
+        if project is not None:
+            with project:
+                watch(ctx.source, project, now=ctx.now)
+    except WalRefusedError as error:
+        return WalFacts(rpo_seconds=None, gaps=(), problems=(str(error),))
+    except SupabaseError as error:
+        unreachable["Supabase's Management API"] = str(error)
+    return None
 
 
 def _disks(ctx: GatherContext, backups: tuple[BackupFact, ...], unreachable: dict[str, str]) -> Iterator[DiskFact]:

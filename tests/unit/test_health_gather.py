@@ -1,0 +1,79 @@
+"""What health gathers, from a store in memory and a project whose Management API answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from include.backup.connections import DatabaseConnection, StoreConnection
+from include.backup.health.facts import HealthFacts
+from include.backup.health.finding import Finding
+from include.backup.health.gather import GatherContext, gather
+from include.backup.health.look import find
+from include.backup.policy import SourcePolicy
+from include.backup.store import ObjectStore
+from tests.support.at_scale import POLICY
+from tests.support.audits import SOURCE, shipped
+from tests.support.big_store import NOW, filled
+from tests.support.supabase_api import RunningApi, running_api
+
+HOSTED = DatabaseConnection(host="db.abcdefghij.supabase.co", port=5432, dbname="d", user="u", sslmode="require")
+
+
+@pytest.fixture
+def api() -> Iterator[RunningApi]:
+    with running_api(pitr_enabled=True) as running:
+        yield running
+
+
+def gathered(store: ObjectStore, api: RunningApi, source: SourcePolicy) -> HealthFacts:
+    return gather(
+        GatherContext(
+            policy=POLICY,
+            source=source,
+            store=store,
+            store_connection=StoreConnection(region="us-east-1"),
+            database=HOSTED,
+            open_project=lambda: None if source.supabase is None else api.open(deadline_seconds=0.5),
+            now=NOW,
+        )
+    )
+
+
+def of_the_log(facts: HealthFacts, source: SourcePolicy) -> dict[str, Finding]:
+    return {finding.key: finding for finding in find(facts, source) if finding.rule in ("rpo", "wal", "wal_gap")}
+
+
+def test_where_the_provider_recovers_its_window_is_looked_at_and_no_wal_is_missed(api: RunningApi) -> None:
+    source, store = shipped(), filled(10, 100)
+    assert of_the_log(gathered(store, api, source), source) == {}
+    # A window whose latest time is old: nobody wrote since.
+    end = int(NOW.timestamp()) - 3 * 86400
+    api.project.window = {
+        "earliest_physical_backup_date_unix": end - 86400,
+        "latest_physical_backup_date_unix": end,
+    }
+    assert of_the_log(gathered(store, api, source), source) == {}
+
+
+def test_a_provider_that_cannot_recover_or_that_nobody_watches_is_told(api: RunningApi) -> None:
+    store, source = filled(10, 100), shipped()
+    api.project.pitr_enabled = False
+    found = of_the_log(gathered(store, api, source), source)
+    assert "its own PITR is not enabled" in found[f"wal:{SOURCE} cannot be recovered to a point in time"].evidence
+    assert "rpo:wal" in found
+    unwatched = replace(source, supabase=None)
+    assert any(
+        "add a supabase block" in one.evidence
+        for one in of_the_log(gathered(store, api, unwatched), unwatched).values()
+    )
+
+
+def test_a_provider_that_does_not_answer_is_unreachable_and_nothing_is_said_of_its_recovery(api: RunningApi) -> None:
+    source = shipped()
+    api.fail(status=503, times=99)
+    facts = gathered(filled(10, 100), api, source)
+    assert facts.wal is None
+    assert "Supabase's Management API" in facts.unreachable
