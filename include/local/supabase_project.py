@@ -14,7 +14,6 @@ from typing import Any
 BACKUP_TAKES = timedelta(minutes=4)
 PITR_LAG = timedelta(minutes=2)
 SERVICES = ("auth", "db", "pooler", "realtime", "rest", "storage")
-LONGEST_NAME = 20
 
 Answer = tuple[int, Any]
 Query = Mapping[str, list[str]]
@@ -38,8 +37,6 @@ class StandInProject:
     pitr_days: int = 7
     backups: list[dict[str, Any]] | None = None
     window: dict[str, int] | None = None
-    restore_points_allowed: bool = False
-    restore_points: dict[str, dict[str, Any]] = field(default_factory=dict)
     restore_seconds: float = 2.0
     status: str = "ACTIVE_HEALTHY"
     restoring_until: datetime | None = None
@@ -142,38 +139,9 @@ class StandInProject:
         self.restored_to = target
         return self._restoring(now)
 
-    def _restore_backup(self, body: Any, now: datetime) -> Answer:
-        if not isinstance(body, dict) or not isinstance(body.get("id"), int):
-            return 400, {"message": "id: Invalid input: expected number"}
-        if body["id"] not in {backup["id"] for backup in self._backups(now)["backups"]}:
-            return 404, {"message": "Backup not found"}
-        return self._restoring(now)
-
-    def _undo(self, body: Any, now: datetime) -> Answer:
-        if not self.restore_points_allowed:
-            return 400, {"message": "This endpoint is unavailable at the moment"}
-        if not isinstance(body, dict) or body.get("name") not in self.restore_points:
-            return 404, {"message": "Restore point not found"}
-        return self._restoring(now)
-
     def _restoring(self, now: datetime) -> Answer:
         self.restoring_until = now + timedelta(seconds=self.restore_seconds)
         return 201, None
-
-    def _restore_point(self, query: Query, now: datetime) -> Answer:
-        if not self.restore_points_allowed:
-            return 400, {"message": "This endpoint is unavailable at the moment"}
-        found = self.restore_points.get((query.get("name") or [""])[0])
-        return (404, {"message": "Restore point not found"}) if found is None else (200, found)
-
-    def _make_restore_point(self, body: Any, now: datetime) -> Answer:
-        name = body.get("name") if isinstance(body, dict) else None
-        if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
-            return 400, {"message": "name: Too big"}
-        if not self.restore_points_allowed:
-            return 400, {"message": "This endpoint is unavailable at the moment"}
-        self.restore_points[name] = {"name": name, "status": "AVAILABLE", "completed_on": _iso(now)}
-        return 201, {"name": name, "status": "PENDING", "completed_on": None}
 
     def _disk(self, query: Query, now: datetime) -> Answer:
         return 200, {
@@ -206,13 +174,9 @@ _LOOKS: Mapping[tuple[str, str], Callable[[StandInProject, Query, datetime], Ans
     ("GET", ""): StandInProject._facts,
     ("GET", _BACKUPS): StandInProject._all_backups,
     ("GET", f"{_BACKUPS}/schedule"): StandInProject._schedule,
-    ("GET", f"{_BACKUPS}/restore-point"): StandInProject._restore_point,
     ("GET", "/config/disk/util"): StandInProject._disk,
     ("GET", "/health"): StandInProject._health,
 }
 _CHANGES: Mapping[tuple[str, str], Callable[[StandInProject, Any, datetime], Answer]] = {
-    ("POST", f"{_BACKUPS}/restore-point"): StandInProject._make_restore_point,
     ("POST", f"{_BACKUPS}/restore-pitr"): StandInProject._restore_pitr,
-    ("POST", f"{_BACKUPS}/restore"): StandInProject._restore_backup,
-    ("POST", f"{_BACKUPS}/undo"): StandInProject._undo,
 }

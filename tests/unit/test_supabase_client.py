@@ -25,7 +25,7 @@ from include.backup.errors import (
     SupabaseUnreachableError,
 )
 from include.backup.supabase.connection import SupabaseConnection
-from include.backup.supabase.records import BackupStatus, ProjectStatus, RestorePointStatus, read_backups
+from include.backup.supabase.records import BackupStatus, ProjectStatus, read_backups
 from include.backup.supabase.transport import RateWindow
 from tests.support.supabase_api import REF, TOKEN, RunningApi, running_api
 
@@ -257,18 +257,6 @@ def test_a_restore_that_may_have_begun_is_not_asked_for_twice(api: RunningApi) -
 def test_a_time_without_a_zone_is_not_guessed_at(api: RunningApi) -> None:
     with api.open() as project, pytest.raises(ParameterError, match="no zone"):
         project.restore_to(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
-
-
-def test_restore_points_are_refused_where_the_customer_has_none(api: RunningApi) -> None:
-    with api.open() as project:
-        with pytest.raises(SupabaseRefusedError, match="unavailable at the moment"):
-            project.create_restore_point("before-2026.6")
-        with pytest.raises(ParameterError, match="1 to 20"):
-            project.create_restore_point("x" * 21)
-        api.project.restore_points_allowed = True
-        assert project.create_restore_point("before-2026.6").status is RestorePointStatus.PENDING
-        assert project.restore_point("before-2026.6").status is RestorePointStatus.AVAILABLE
-        project.undo_to("before-2026.6")
 
 
 def test_the_client_stays_within_the_rate_limit_by_itself() -> None:

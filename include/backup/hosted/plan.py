@@ -13,7 +13,7 @@ from include.backup.connections import DatabaseConnection
 from include.backup.errors import RestoreRefusedError
 from include.backup.hosted.facts import HostedFacts, columns_of, read_facts
 from include.backup.hosted.provider import is_managed, is_reserved_role
-from include.backup.hosted.scope import LeftOut, Scope, needed_roles, scope_of
+from include.backup.hosted.scope import Scope, needed_roles, scope_of
 from include.backup.inventory import Standing
 from include.backup.manifest import Manifest, TableData
 from include.backup.postgres.session import connect, query
@@ -227,8 +227,3 @@ def _unescaped(text: str) -> str | None:
         else:
             pieces.append(character)
     return "".join(pieces)
-
-
-def left_out_of(plan: ProjectPlan) -> tuple[LeftOut, ...]:
-    """Return what the plan already knows will not be carried over."""
-    return tuple(plan.scope.left_out)

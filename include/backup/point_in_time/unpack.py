@@ -25,7 +25,6 @@ RANGE_BYTES = 8 << 20
 IN_FLIGHT = 4
 BASE_MEMBER = f"base{FILE_SUFFIX}"
 TABLESPACE_MAP = "tablespace_map"
-PIPE_BYTES = 1 << 20
 Progress = Callable[[int], None]
 
 

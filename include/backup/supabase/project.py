@@ -13,19 +13,16 @@ from include.backup.supabase.records import (
     PitrWindow,
     ProjectBackups,
     ProjectFacts,
-    RestorePoint,
     ServiceHealth,
     read_backups,
     read_disk_use,
     read_health,
     read_project,
-    read_restore_point,
     read_schedule,
 )
 from include.backup.supabase.transport import DEADLINE_SECONDS, Transport
 
 SERVICES = ("auth", "db", "pooler", "realtime", "rest", "storage")
-LONGEST_RESTORE_POINT = 20
 
 
 class SupabaseProject:
@@ -79,26 +76,6 @@ class SupabaseProject:
         body = {"recovery_time_target_unix": int(target.timestamp())}
         self._transport.post(f"{self._path}/database/backups/restore-pitr", body)
 
-    def restore_backup(self, backup_id: int) -> None:
-        """Begin to restore one of Supabase's physical backups, in place."""
-        self._transport.post(f"{self._path}/database/backups/restore", {"id": backup_id})
-
-    def restore_point(self, name: str) -> RestorePoint:
-        """Return a restore point by its name."""
-        return read_restore_point(
-            self._transport.get(f"{self._path}/database/backups/restore-point", query={"name": name})
-        )
-
-    def create_restore_point(self, name: str) -> RestorePoint:
-        """Begin to make a restore point; only some customers may."""
-        _check_restore_point(name)
-        return read_restore_point(self._transport.post(f"{self._path}/database/backups/restore-point", {"name": name}))
-
-    def undo_to(self, name: str) -> None:
-        """Begin to go back to a restore point, in place."""
-        _check_restore_point(name)
-        self._transport.post(f"{self._path}/database/backups/undo", {"name": name})
-
     def disk_use(self) -> DiskUse:
         """Return how full the project's disk is."""
         return read_disk_use(self._transport.get(f"{self._path}/config/disk/util"))
@@ -106,8 +83,3 @@ class SupabaseProject:
     def health(self, services: tuple[str, ...] = SERVICES) -> tuple[ServiceHealth, ...]:
         """Return the health of services."""
         return read_health(self._transport.get(f"{self._path}/health", query={"services": list(services)}))
-
-
-def _check_restore_point(name: str) -> None:
-    if not 1 <= len(name) <= LONGEST_RESTORE_POINT:
-        raise ParameterError(f"{name!r} cannot name a restore point; use 1 to {LONGEST_RESTORE_POINT} characters")

@@ -36,16 +36,6 @@ class BackupStatus(_Tolerant):
     UNKNOWN = "UNKNOWN"
 
 
-class RestorePointStatus(_Tolerant):
-    """How far a restore point is."""
-
-    AVAILABLE = "AVAILABLE"
-    PENDING = "PENDING"
-    REMOVED = "REMOVED"
-    FAILED = "FAILED"
-    UNKNOWN = "UNKNOWN"
-
-
 class ProjectStatus(_Tolerant):
     """What a project does at the moment."""
 
@@ -104,15 +94,6 @@ class ProjectBackups:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestorePoint:
-    """A named state to which ``undo`` goes back; only some customers have them."""
-
-    name: str
-    status: RestorePointStatus
-    completed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DiskUse:
     """How full the project's disk is, in bytes."""
 
@@ -162,17 +143,6 @@ def read_backups(content: Any) -> ProjectBackups:
         walg_enabled=_need(answer, "walg_enabled", bool),
         backups=tuple(sorted(listed, key=lambda backup: backup.inserted_at, reverse=True)),
         window=_window(answer.get("physical_backup_data") or {}),
-    )
-
-
-def read_restore_point(content: Any) -> RestorePoint:
-    """Read a restore point."""
-    answer = _mapping(content, "a restore point")
-    completed = answer.get("completed_on")
-    return RestorePoint(
-        name=_need(answer, "name", str),
-        status=RestorePointStatus(_need(answer, "status", str)),
-        completed_at=None if completed is None else _moment(completed, "completed_on"),
     )
 
 
