@@ -13,11 +13,11 @@ import pytest
 
 from include.backup.audit.build import build_report
 from include.backup.audit.facts import AuditFacts, BackupFact
-from include.backup.audit.gather import gather
+from include.backup.audit.gather import LOOK_BACK, gather
 from include.backup.audit.keep import earlier_trend, keep_report, report_prefix
 from include.backup.audit.live_test import newest_readable
 from include.backup.audit.month import Month
-from include.backup.audit.report import Report
+from include.backup.audit.report import Report, Shown
 from include.backup.catalog import archive_key, manifest_key
 from include.backup.errors import BackupMissingError
 from include.backup.evidence import EventKind, Ledger
@@ -51,6 +51,15 @@ def report_of(bucket: Bucket, *, now: datetime = NOW, month: Month = MONTH) -> R
 def fact(facts: AuditFacts, backup_id: str) -> BackupFact:
     (found,) = [one for one in facts.backups if one.backup_id == backup_id]
     return found
+
+
+def record_expired(bucket: Bucket, moment: datetime) -> None:
+    """Record a daily backup that was made, proven, and has expired since."""
+    name = f"{SOURCE}_daily_full_{moment:%Y%m%dT%H%M%SZ}_0123ab"
+    facts = {"storage_class": "STANDARD", "bytes": 1, "snapshot_time": moment.isoformat()}
+    ledger = ledger_at(bucket, moment + timedelta(minutes=20))
+    ledger.append(EventKind.BACKUP, subject=name, actor="d", facts=facts)
+    ledger.append(EventKind.PROOF, subject=name, actor="d", facts={"result": "passed", "seconds": 60})
 
 
 def ledger_at(bucket: Bucket, moment: datetime) -> Ledger:
@@ -177,12 +186,12 @@ def test_retention_is_decided_as_the_cleanup_decides_it(bucket: Bucket) -> None:
 # --- the ledger --------------------------------------------------------------------------------------
 
 
-def test_only_the_month_of_the_ledger_is_read_and_a_change_in_it_is_seen(bucket: Bucket) -> None:
+def test_only_the_last_months_of_the_ledger_are_read_and_a_change_in_them_is_seen(bucket: Bucket) -> None:
     for number in range(40):
         ledger_at(bucket, NOW - 400 * DAY).append(EventKind.ALERT, subject=f"old {number}", actor="a")
     for number in range(5):
         ledger_at(bucket, NOW - 5 * DAY).append(EventKind.ALERT, subject=f"new {number}", actor="a")
-    # A report of last month knows the trend, so that the month alone is read.
+    # A report of last month knows the trend, so that nothing older than the month before is read.
     keep(bucket, report_of(bucket, now=NOW - 25 * DAY, month=MONTH.plus(-1)), MONTH.plus(-1))
     ledger = facts_of(bucket).ledger
     assert [one.subject for one in ledger.events if one.kind is EventKind.ALERT] == [f"new {n}" for n in range(5)]
@@ -192,6 +201,17 @@ def test_only_the_month_of_the_ledger_is_read_and_a_change_in_it_is_seen(bucket:
     (finding,) = facts_of(bucket).ledger.findings
     assert "record 44: does not follow record 43" in finding
     assert any("record 44" in text for text in report_of(bucket).problems)
+
+
+def test_what_could_be_restored_when_the_month_began_is_known_after_it_has_expired(bucket: Bucket) -> None:
+    bucket.backup(61, tier="monthly")
+    keep(bucket, report_of(bucket, now=NOW - 31 * DAY, month=MONTH.plus(-1)), MONTH.plus(-1))
+    for day in range(40, -1, -1):
+        record_expired(bucket, NOW - day * DAY - timedelta(hours=2))
+    facts = facts_of(bucket)
+    assert min(one.recorded_at for one in facts.ledger.events) >= MONTH.begin - LOOK_BACK
+    (backups, *_) = build_report(facts, shipped()).objectives
+    assert (backups.state, backups.worst) == (Shown.SHOWN, (DAY + timedelta(minutes=20)).total_seconds())
 
 
 @pytest.mark.parametrize("sequence", [1, 3, 41])

@@ -86,7 +86,7 @@ class WalRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFacts:
-    """The events from the begin of the month (or earlier, for the trend) to now, and whether their chain holds."""
+    """The events from the month before (or earlier, for the trend) to now, and whether their chain holds."""
 
     events: tuple[Event, ...] = ()
     records: int = 0

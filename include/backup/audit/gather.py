@@ -1,4 +1,5 @@
-"""Gather what a report is built from: the listings, each manifest and newest proof, the ledger's month, the log's runs.
+"""Gather what a report is built from: the listings, each manifest and newest proof, the ledger since the
+month before, the log's runs.
 
 Nothing is asked about an object one by one but the newest of each tier, a sample, and what is about to expire.
 """
@@ -9,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from include.backup.audit.facts import Asked, AuditFacts, BackupFact, CopiesFacts, LedgerFacts, TrendPoint, Use
 from include.backup.audit.fleet import gather_fleet
@@ -37,6 +38,9 @@ from include.backup.retention.plan import Candidate, Decision
 from include.backup.steps.context import SAFETY_PREFIX, encryption_of, open_catalog
 from include.backup.store import Encryption, ObjectStore
 
+# What could be restored when a month began may have expired since, so that only the ledger still knows of it: a month,
+# which is the longest between two backups and the most that a policy promises to lose, and the time that a proof takes.
+LOOK_BACK = timedelta(days=35)
 logger = logging.getLogger(__name__)
 
 
@@ -72,7 +76,7 @@ def gather(ctx: AuditContext) -> AuditFacts:
     source, store, month = ctx.source, ctx.store, ctx.month
     known = earlier_trend(store, source.name, month)
     wanted = _wanted_months(known, month)
-    ledger = read_ledger(store, source.name, since=min(month.begin, wanted[0].end))
+    ledger = read_ledger(store, source.name, since=min(month.begin - LOOK_BACK, wanted[0].end))
     bases = [base_prefix(cluster) for cluster in clusters(store)]
     listed = open_catalog(source, store, also=[*bases, SAFETY_PREFIX]).list()
     proofs = list_proofs(store, source.name)
