@@ -85,8 +85,8 @@ class Catalog:
         for prefix in self._prefixes:
             if self.store.head(archive_key(prefix, backup_id)):
                 raise ArchiveWithoutManifestError(
-                    f"{self.store.url(archive_key(prefix, backup_id))} has no manifest, so its upload never "
-                    "finished and it is no backup; use another, cleanup removes it"
+                    f"{self.store.url(archive_key(prefix, backup_id))} has no manifest, so it is no backup: its upload "
+                    "never finished, or its manifest was deleted; look for a version of that, or use another backup"
                 )
         raise BackupMissingError(
             f"{self._source} has no backup {backup_id}; `python -m include.backup list` shows what there is"

@@ -74,7 +74,7 @@ def test_a_backup_that_is_not_there() -> None:
 
 
 def test_an_archive_without_its_manifest() -> None:
-    with pytest.raises(ArchiveWithoutManifestError, match="has no manifest, so its upload never finished"):
+    with pytest.raises(ArchiveWithoutManifestError, match="no backup: its upload never finished, or its manifest was"):
         catalog({archive_key("daily", BACKUP_ID): b"x"}).manifest(BACKUP_ID)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from include.backup.catalog import archive_key, manifest_key
+from include.backup.evidence import EventKind
 from include.backup.evidence.check import check_ledger
 from include.backup.holds import add_hold
 from include.backup.in_use import reading
@@ -134,6 +135,21 @@ def test_a_manifest_that_cannot_be_read_keeps_its_backup(bucket: Bucket) -> None
     assert reasons(plan_cleanup(bucket.context()))[old] is Reason.UNKNOWN
 
 
+def test_a_manifest_that_cannot_be_read_keeps_what_it_may_need(bucket: Bucket) -> None:
+    needed, other = (bucket.backup(age, tier="monthly", kind="attachments") for age in (1100, 1050))
+    newer = bucket.backup(1000, tier="monthly", kind="attachments", depends_on=(needed,))
+    later = bucket.backup(999, tier="monthly", kind="attachments")
+    bucket.backup(1, tier="monthly", kind="attachments")
+    bucket.s3.add(manifest_key("monthly", newer), b'{"format_version": 99}', modified=NOW - 1000 * DAY)
+    found = reasons(plan_cleanup(bucket.context()))
+    assert [found[one] for one in (needed, other, newer, later)] == [
+        Reason.NEEDED,
+        Reason.NEEDED,
+        Reason.UNKNOWN,
+        Reason.EXPIRED,
+    ]
+
+
 def test_what_is_held_or_read_is_kept(bucket: Bucket) -> None:
     held, read, gone = (bucket.backup(age) for age in (8, 9, 10))
     bucket.backup(1)
@@ -202,8 +218,37 @@ def test_an_archive_that_was_lost_is_told_and_its_manifest_stays(bucket: Bucket)
     del bucket.s3.keys[archive_key("daily", lost)]
     report = clean(bucket)
     assert report.lost == (lost,)
-    assert f"the archive of {lost} is LOST" in report.line()
+    assert f"archive or manifest of {lost} is LOST" in report.line()
     assert lost in bucket.manifests()
+
+
+@pytest.mark.parametrize("known_by", ["proof", "evidence"])
+def test_an_archive_whose_manifest_was_lost_is_told_and_stays(bucket: Bucket, known_by: str) -> None:
+    needed = bucket.backup(1100, tier="monthly", kind="attachments")
+    lost = bucket.backup(1000, tier="monthly", kind="attachments", depends_on=(needed,), proven=known_by == "proof")
+    newer = bucket.backup(1, tier="monthly", kind="attachments")
+    if known_by == "evidence":
+        bucket.context().ledger.append(EventKind.BACKUP, subject=lost, actor="a", once=f"backup:{lost}")
+    bucket.s3.delete_object(Key=manifest_key("monthly", lost))
+    report = clean(bucket)
+    assert report.lost == (lost,)
+    assert bucket.archives() == {needed, lost, newer}
+    assert report.decisions[1] == f"{lost} kept: cannot be judged (its manifest is lost)"
+    # Undoing the deletion brings the backup back, and then it goes as any other.
+    del bucket.s3.keys[manifest_key("monthly", lost)][-1]
+    assert clean(bucket, NOW + timedelta(minutes=1)).lost == ()
+    assert bucket.archives() == {newer}
+
+
+def test_an_archive_that_has_a_manifest_again_since_the_plan_is_kept(bucket: Bucket) -> None:
+    late = bucket.backup(8, proven=False)
+    bucket.s3.delete_object(Key=manifest_key("daily", late))
+    ctx = bucket.context()
+    plan = plan_cleanup(ctx)
+    assert [one.backup_id for one in plan.orphans] == [late]
+    del bucket.s3.keys[manifest_key("daily", late)][-1]
+    assert execute(ctx, plan).skipped == (f"{late} is kept after all: it has a manifest now",)
+    assert bucket.archives() == {late}
 
 
 def test_archives_without_manifest_go_only_after_their_grace(bucket: Bucket) -> None:

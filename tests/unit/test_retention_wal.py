@@ -99,6 +99,17 @@ def test_the_parents_of_a_kept_incremental_one_are_kept(bucket: Bucket) -> None:
     assert decided[gone] is Reason.EXPIRED
 
 
+def test_a_base_backup_that_cannot_be_read_keeps_what_it_may_build_on(bucket: Bucket) -> None:
+    full = base(bucket, 60, first=1)
+    leaf = base(bucket, 40, first=2, parent=full)
+    other = base(bucket, 50, first=1, system_identifier="7402")
+    for age in (30, 1):
+        base(bucket, age, first=3, system_identifier="7402")
+    bucket.s3.add(f"{base_prefix(CLUSTER)}{leaf}.manifest.json", b'{"format_version": 99}', modified=NOW - 40 * DAY)
+    decided = {one.backup.backup_id: one.reason for one in plan_cleanup(bucket.context()).decisions}
+    assert (decided[full], decided[leaf], decided[other]) == (Reason.NEEDED, Reason.UNKNOWN, Reason.EXPIRED)
+
+
 def test_the_log_before_the_oldest_kept_base_backup_goes_and_nothing_else(bucket: Bucket) -> None:
     base(bucket, 30, first=10)
     base(bucket, 20, first=20)
@@ -122,7 +133,7 @@ def test_the_log_before_the_oldest_kept_base_backup_goes_and_nothing_else(bucket
     assert plan_cleanup(bucket.context()).nothing_to_do
 
 
-@pytest.mark.parametrize("way", ["no base", "damaged", "foreign"])
+@pytest.mark.parametrize("way", ["no base", "damaged", "lost", "foreign"])
 def test_the_log_of_a_cluster_whose_base_backups_are_not_all_known_is_kept(bucket: Bucket, way: str) -> None:
     segments(bucket, range(5, 45))
     if way != "no base":
@@ -131,6 +142,8 @@ def test_the_log_of_a_cluster_whose_base_backups_are_not_all_known_is_kept(bucke
         other = base(bucket, 1, first=39)
     if way == "damaged":
         bucket.s3.add(f"{base_prefix(CLUSTER)}{other}.manifest.json", b"{}")
+    if way == "lost":
+        bucket.s3.delete_object(Key=f"{base_prefix(CLUSTER)}{other}.manifest.json")
     if way == "foreign":
         made = make_stored_base(NOW, source="another", start_lsn=f"0/{6 * SIZE:X}")
         store_base(bucket, made, proven=False)

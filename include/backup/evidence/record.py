@@ -127,6 +127,11 @@ def once_key(source: str, once: str) -> str:
     return f"{ledger_prefix(source)}once/{digest(once.encode())}.json"
 
 
+def backup_name(backup_id: str) -> str:
+    """Return the name under which it is recorded once that a backup was stored."""
+    return f"backup:{backup_id}"
+
+
 def sequence_of(name: str) -> int | None:
     """Return the number in a record's name, or None for what is no record.
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from include.backup.backup_id import parse_backup_id
 from include.backup.base.record import BaseFacts
 from include.backup.base.stored import StoredBase, base_prefix, clusters, stored_bases
-from include.backup.catalog import MANIFEST_SUFFIX
+from include.backup.catalog import MANIFEST_SUFFIX, ListedBackup
 from include.backup.errors import ArchiveError, ObjectMissingError
 from include.backup.inventory import Standing
 from include.backup.manifest import read_manifest
 from include.backup.policy import SourcePolicy
+from include.backup.retention.gather import cannot_be_judged
 from include.backup.retention.plan import Candidate
 from include.backup.store import ObjectStore
 from include.backup.wal.keys import ClusterKeys
@@ -46,9 +47,16 @@ class Needed:
     size: int
 
 
-def base_candidates(source: SourcePolicy, store: ObjectStore) -> tuple[Candidate, ...]:
-    """Return the base backups of a source as candidates; one that cannot be read is none, and so is kept."""
-    return count_from_the_next([_candidate(one) for one in stored_bases(source, store)])
+def base_candidates(source: SourcePolicy, store: ObjectStore, listed: Sequence[ListedBackup]) -> tuple[Candidate, ...]:
+    """Return the base backups of a source as candidates; one that cannot be read keeps all that it may build on."""
+    readable = [_candidate(one) for one in stored_bases(source, store)]
+    known = {one.backup_id for one in readable}
+    unknown = [
+        cannot_be_judged(item, "its manifest cannot be read", listed)
+        for item in listed
+        if item.archive is not None and item.manifest is not None and item.backup_id not in known
+    ]
+    return (*count_from_the_next(readable), *unknown)
 
 
 def count_from_the_next(bases: Sequence[Candidate]) -> tuple[Candidate, ...]:

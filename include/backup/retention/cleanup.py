@@ -9,10 +9,10 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from include.backup.base.stored import base_catalog
-from include.backup.catalog import manifest_key
+from include.backup.base.stored import base_catalog, base_prefix
+from include.backup.catalog import ListedBackup, manifest_key
 from include.backup.evidence import Ledger
-from include.backup.evidence.record import once_key
+from include.backup.evidence.record import backup_name, once_key
 from include.backup.holds import held_backups, list_holds
 from include.backup.in_use import backups_in_use, stale_marks
 from include.backup.policy import SourcePolicy
@@ -22,7 +22,7 @@ from include.backup.restore.safety import TIER as SAFETY_TIER
 from include.backup.restore.safety import safety_keep
 from include.backup.retention.bases import WalExpiry, base_candidates, clusters_of, expired_segments, wal_expiries
 from include.backup.retention.databases import Fate, KeptDecision, plan_databases
-from include.backup.retention.gather import gather, newest_proven_full, rules_of
+from include.backup.retention.gather import cannot_be_judged, gather, newest_proven_full, rules_of
 from include.backup.retention.leftovers import (
     Orphan,
     Unfinished,
@@ -112,15 +112,18 @@ def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
     catalog = open_catalog(source, store, also=(SAFETY_PREFIX,))
     rules = cleanup_rules(source)
     gathered = gather(catalog, rules, now=now)
-    bases = base_candidates(source, store)
     listed_bases = base_catalog(source, store).list()
-    prefixes = {**gathered.prefixes, **{item.backup_id: item.prefix for item in listed_bases}}
+    bases = base_candidates(source, store, listed_bases)
+    listed = (*gathered.listed, *listed_bases)
+    prefixes = {item.backup_id: item.prefix for item in listed}
+    half_deleted, lost = _without_archive(ctx, [item for item in listed if item.archive is None])
+    never_finished, without = _without_manifest(ctx, [item for item in listed if item.manifest is None])
+    lost += without
+    unknown = [_lost(item, listed) for item in lost]
     guards = guards_of(store, source.name, now)
-    decisions = decide((*gathered.candidates, *bases), rules, guards, store=store, prefixes=prefixes, now=now)
+    candidates = (*gathered.candidates, *bases, *unknown)
+    decisions = decide(candidates, rules, guards, store=store, prefixes=prefixes, now=now)
     grace = grace_of(source)
-    no_archive = [*gathered.without_archive, *(item for item in listed_bases if item.archive is None)]
-    no_manifest = [*gathered.without_manifest, *(item for item in listed_bases if item.manifest is None)]
-    half_deleted, lost = _without_archive(ctx, [item.backup_id for item in no_archive])
     places = {SAFETY_PREFIX, *(tier.prefix for tier in source.tiers.values()), *prefixes.values()}
     policy = source.cleanup or CleanupPolicy()
     existing = frozenset(prefixes)
@@ -130,11 +133,11 @@ def plan_cleanup(ctx: CleanupContext) -> CleanupPlan:
         made_at=now,
         decisions=decisions,
         prefixes=prefixes,
-        orphans=orphans(no_manifest, grace=grace, kept=kept, now=now),
-        half_deleted=half_deleted,
-        lost=lost,
+        orphans=orphans(never_finished, grace=grace, kept=kept, now=now),
+        half_deleted=tuple(item.backup_id for item in half_deleted),
+        lost=tuple(item.backup_id for item in lost),
         unfinished=unfinished_uploads(store, source.name, places, grace=grace, now=now),
-        wal=_wal(ctx, decisions),
+        wal=_wal(ctx, decisions, lost),
         proofs=old_proofs(store, source.name, existing=existing, keep=policy.keep_proofs, now=now),
         marks=stale_marks(store, source.name, now),
         staging=() if ctx.staging_root is None else dead_staging(ctx.staging_root, source, now=now),
@@ -197,14 +200,43 @@ def keys_of(prefix: str, backup_id: str) -> tuple[str, str]:
     return f"{manifest.removesuffix('.manifest.json')}.tar", manifest
 
 
-def _without_archive(ctx: CleanupContext, ids: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _without_archive(
+    ctx: CleanupContext, listed: Iterable[ListedBackup]
+) -> tuple[list[ListedBackup], list[ListedBackup]]:
     """Part manifests without archive into those whose deletion had begun, and those whose archive was lost."""
-    begun: list[str] = []
-    lost: list[str] = []
-    for backup_id in ids:
-        recorded = ctx.store.head(once_key(ctx.source.name, deletion_name(backup_id))) is not None
-        (begun if recorded else lost).append(backup_id)
-    return tuple(begun), tuple(lost)
+    begun: list[ListedBackup] = []
+    lost: list[ListedBackup] = []
+    for item in listed:
+        (begun if _is_recorded(ctx, deletion_name(item.backup_id)) else lost).append(item)
+    return begun, lost
+
+
+def _without_manifest(
+    ctx: CleanupContext, listed: Iterable[ListedBackup]
+) -> tuple[list[ListedBackup], list[ListedBackup]]:
+    """Part archives without manifest into those that were never finished, and those whose manifest was lost.
+
+    Evidence or a proof says that there was a backup: then somebody deleted its manifest, which may be undone.
+    """
+    never: list[ListedBackup] = []
+    lost: list[ListedBackup] = []
+    for item in listed:
+        was_backup = item.proofs > 0 or _is_recorded(ctx, backup_name(item.backup_id))
+        if not was_backup:
+            never.append(item)
+        elif ctx.store.head(manifest_key(item.prefix, item.backup_id)) is None:
+            lost.append(item)
+    return never, lost
+
+
+def _is_recorded(ctx: CleanupContext, name: str) -> bool:
+    return ctx.store.head(once_key(ctx.source.name, name)) is not None
+
+
+def _lost(item: ListedBackup, listed: Iterable[ListedBackup]) -> Candidate:
+    """Return a backup of which one object is lost: it may come back, and then needs what it needed before."""
+    what = "archive" if item.archive is None else "manifest"
+    return cannot_be_judged(item, f"its {what} is lost", listed)
 
 
 def deletion_name(backup_id: str) -> str:
@@ -212,9 +244,12 @@ def deletion_name(backup_id: str) -> str:
     return f"deletion:{backup_id}"
 
 
-def _wal(ctx: CleanupContext, decisions: Iterable[Decision]) -> tuple[WalExpiry, ...]:
+def _wal(ctx: CleanupContext, decisions: Iterable[Decision], lost: Iterable[ListedBackup]) -> tuple[WalExpiry, ...]:
+    """Return what of the log goes; where a base backup has lost its manifest, nobody knows from where it is needed."""
     expiring = frozenset(decision.backup.backup_id for decision in decisions if decision.expires)
-    found = wal_expiries(ctx.store, expiring=expiring, only=clusters_of(ctx.source, ctx.store))
+    unclear = {item.prefix for item in lost if item.manifest is None}
+    only = [name for name in clusters_of(ctx.source, ctx.store) if base_prefix(name).rstrip("/") not in unclear]
+    found = wal_expiries(ctx.store, expiring=expiring, only=only)
     return tuple(expiry for expiry in found if any_expired(ctx.store, expiry))
 
 

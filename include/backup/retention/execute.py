@@ -93,7 +93,8 @@ class CleanupReport:
         if self.failures:
             text += f"; {len(self.failures)} objects could NOT be removed"
         if self.lost:
-            text += f"; the archive of {', '.join(self.lost[:SHOWN])} is LOST: look for another version or a copy"
+            lost = ", ".join(self.lost[:SHOWN])
+            text += f"; archive or manifest of {lost} is LOST: look for another version or a copy"
         hidden = sum(one.hidden for one in self.removed)
         return text + (f"; {hidden} objects are {MARKER_MEANS}" if hidden else "")
 
@@ -143,7 +144,7 @@ def execute(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
             continue
         removed.append(_delete_backup(ctx, plan, decision))
     kept_after_all = bool(skipped)
-    removed += _delete_leftovers(ctx, plan)
+    removed += [*_delete_orphans(ctx, plan, skipped), *_delete_leftovers(ctx, plan)]
     removed += [*_drop_databases(ctx, plan, skipped), *_not_looked_at(plan)]
     # What a skipped base backup needs is found out anew by the next run.
     removed += [] if kept_after_all else [_delete_wal(ctx, expiry) for expiry in plan.wal]
@@ -173,14 +174,21 @@ def _delete_backup(ctx: CleanupContext, plan: CleanupPlan, decision: Decision) -
     return _removed(_backup(decision), outcomes)
 
 
-def _delete_leftovers(ctx: CleanupContext, plan: CleanupPlan) -> list[Removed]:
-    found = []
+def _delete_orphans(ctx: CleanupContext, plan: CleanupPlan, skipped: list[str]) -> Iterator[Removed]:
+    """Delete archives without manifest; a run that was cleared may have finished one since the plan was made."""
     for orphan in plan.orphans:
+        if ctx.store.head(manifest_key(plan.prefixes[orphan.backup_id], orphan.backup_id)) is not None:
+            skipped.append(f"{orphan.backup_id} is kept after all: it has a manifest now")
+            continue
         _record(ctx, orphan.backup_id, {"reason": "archive without manifest", "bytes": orphan.size, "key": orphan.key})
         made = Removed(
             what="orphan", name=orphan.backup_id, reason=f"no manifest since {orphan.since:%Y-%m-%d}", size=orphan.size
         )
-        found.append(_removed(made, delete_objects(ctx.store, [orphan.key])))
+        yield _removed(made, delete_objects(ctx.store, [orphan.key]))
+
+
+def _delete_leftovers(ctx: CleanupContext, plan: CleanupPlan) -> list[Removed]:
+    found = []
     for backup_id in plan.half_deleted:
         made = Removed(what="manifest", name=backup_id, reason="its deletion had begun")
         key = manifest_key(plan.prefixes[backup_id], backup_id)

@@ -17,9 +17,11 @@ from include.backup.policy import SourcePolicy
 from include.backup.retention.plan import Candidate, TierRule, stands_for_all
 from include.backup.store import SMALL_READS
 
+BASE = "base"
 IsProven = Callable[[Candidate], bool]
 # Backups of these tiers refer to earlier ones: attachments that did not change, and incremental base backups.
 DEPENDENT_TIERS = frozenset({"monthly", "yearly", "incremental"})
+DEPENDENT_KINDS = frozenset({ATTACHMENTS, BASE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Gathered:
     candidates: tuple[Candidate, ...]
     without_manifest: tuple[ListedBackup, ...]
     without_archive: tuple[ListedBackup, ...]
-    prefixes: Mapping[str, str]
+    listed: tuple[ListedBackup, ...]
     whole: Mapping[str, ListedBackup]
 
 
@@ -53,7 +55,7 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
     with ThreadPoolExecutor(SMALL_READS, thread_name_prefix="gather") as pool:
         read = {
             one.backup_id: (one, digest)
-            for one, digest in pool.map(_reader(catalog, places), _chosen(estimates, wanted))
+            for one, digest in pool.map(_reader(catalog, places, listed), _chosen(estimates, wanted))
         }
         candidates = [read.get(one.backup_id, (one, None))[0] for one in estimates]
         digests = {name: digest for name, (_, digest) in read.items() if digest is not None}
@@ -65,7 +67,7 @@ def gather(catalog: Catalog, rules: Mapping[str, TierRule], *, now: datetime) ->
         candidates=tuple(replace(one, proven=one.backup_id in proven) for one in candidates),
         without_manifest=tuple(item for item in listed if item.manifest is None),
         without_archive=tuple(item for item in listed if item.archive is None),
-        prefixes={item.backup_id: item.prefix for item in listed},
+        listed=listed,
         whole=places,
     )
 
@@ -85,6 +87,26 @@ def needs_of(manifest: Manifest) -> frozenset[str]:
     return frozenset(manifest.depends_on) | (frozenset() if parent is None else frozenset({parent}))
 
 
+def cannot_be_judged(item: ListedBackup, why: str, listed: Iterable[ListedBackup]) -> Candidate:
+    """Return a backup as a candidate that nobody can judge, and that therefore keeps whatever it may need."""
+    return _unknown(item, _estimate(item, parse_backup_id(item.backup_id)), why, listed)
+
+
+def _unknown(item: ListedBackup, one: Candidate, why: str, listed: Iterable[ListedBackup]) -> Candidate:
+    return replace(one, unknown=why, needs=_may_need(item, one.kind, listed))
+
+
+def _may_need(item: ListedBackup, kind: str, listed: Iterable[ListedBackup]) -> frozenset[str]:
+    """Return all that a backup may need which does not say what it needs: whatever was due before it was stored."""
+    there = item.manifest or item.archive
+    if kind not in DEPENDENT_KINDS or there is None:
+        return frozenset()
+    # A base backup builds on those of its cluster.
+    inside = [other for other in listed if other is not item and (kind != BASE or other.prefix == item.prefix)]
+    others = ((other.backup_id, parse_backup_id(other.backup_id)) for other in inside)
+    return frozenset(name for name, other in others if other.kind == kind and other.run_after <= there.modified)
+
+
 def _may_depend(one: Candidate) -> bool:
     """Say whether a backup can need others however young it is."""
     return one.tier in DEPENDENT_TIERS or one.kind == ATTACHMENTS
@@ -102,7 +124,7 @@ def _chosen(candidates: Iterable[Candidate], ids: set[str]) -> Sequence[Candidat
 
 
 def _reader(
-    catalog: Catalog, places: Mapping[str, ListedBackup]
+    catalog: Catalog, places: Mapping[str, ListedBackup], listed: Sequence[ListedBackup]
 ) -> Callable[[Candidate], tuple[Candidate, str | None]]:
     """Return what reads a candidate's manifest: the candidate as it has it, and the manifest's fingerprint.
 
@@ -110,13 +132,14 @@ def _reader(
     """
 
     def read(one: Candidate) -> tuple[Candidate, str | None]:
+        item = places[one.backup_id]
         try:
-            content = catalog.manifest_of(places[one.backup_id])
+            content = catalog.manifest_of(item)
             manifest = read_manifest(content, name=one.backup_id)
         except (ArchiveError, BackupMissingError) as error:
-            return replace(one, unknown=f"its manifest cannot be read: {error}"), None
+            return _unknown(item, one, f"its manifest cannot be read: {error}", listed), None
         if manifest.backup_id != one.backup_id:
-            return replace(one, unknown=f"its manifest is that of {manifest.backup_id}"), None
+            return _unknown(item, one, f"its manifest is that of {manifest.backup_id}", listed), None
         known = replace(one, snapshot_time=manifest.dump.snapshot.time, needs=needs_of(manifest))
         return known, fingerprint(content)
 

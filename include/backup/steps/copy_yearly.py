@@ -10,6 +10,7 @@ from include.backup.backup_id import make_backup_id, parse_backup_id
 from include.backup.catalog import archive_key, manifest_key, proof_prefix
 from include.backup.errors import CopyRefusedError, ObjectDiffersError, ObjectExistsError, ParameterError
 from include.backup.evidence import EventKind, open_ledger
+from include.backup.evidence.record import backup_name
 from include.backup.manifest import CopyFacts, Manifest, fingerprint
 from include.backup.multipart_copy import CopyPlan, copy
 from include.backup.policy import TierPolicy
@@ -197,7 +198,7 @@ def _inherit_proof(ctx: StepContext, original: Manifest, made: Manifest) -> None
             "proof_id": proof.proof_id,
             "storage_class": made.archive.storage_class,
         },
-        once=f"backup:{made.backup_id}",
+        once=backup_name(made.backup_id),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from include.backup.archive.tar import FileMember, TarLayout
 from include.backup.errors import ObjectExistsError
 from include.backup.evidence import EventKind, open_ledger
+from include.backup.evidence.record import backup_name
 from include.backup.manifest import (
     ArchiveObject,
     DumpFacts,
@@ -123,7 +124,7 @@ def record_stored(ctx: StepContext, manifest: Manifest, content: bytes) -> None:
             "storage_class": manifest.archive.storage_class,
             "release": None if manifest.release is None else manifest.release.name,
         },
-        once=f"backup:{manifest.backup_id}",
+        once=backup_name(manifest.backup_id),
     )
 
 
