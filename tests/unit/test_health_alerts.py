@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -136,8 +137,7 @@ def bucket(tmp_path: Any) -> Bucket:
 
 
 def one_look(bucket: Bucket, now: datetime, told: list[str], *, arrives: bool = True, airflow: bool = True) -> Any:
-    source = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages")
-    source = type(source)(**{**{f: getattr(source, f) for f in source.__dataclass_fields__}, "tiers": {}})
+    source = replace(load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages"), tiers={}, base_backup=None)
     facts = HealthFacts(
         source="pulse_messages", now=now, airflow=AirflowFacts(unreachable=None if airflow else "refused")
     )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from include.backup.base.stored import base_prefix
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.health.facts import HealthFacts
 from include.backup.health.finding import Finding
@@ -16,7 +17,9 @@ from include.backup.policy import SourcePolicy
 from include.backup.store import ObjectStore
 from tests.support.at_scale import POLICY
 from tests.support.audits import SOURCE, shipped
-from tests.support.big_store import NOW, filled
+from tests.support.bases import make_stored_base
+from tests.support.big_store import CLUSTER, NOW, filled
+from tests.support.memory_store import MemoryStore
 from tests.support.supabase_api import RunningApi, running_api
 
 HOSTED = DatabaseConnection(host="db.abcdefghij.supabase.co", port=5432, dbname="d", user="u", sslmode="require")
@@ -77,3 +80,13 @@ def test_a_provider_that_does_not_answer_is_unreachable_and_nothing_is_said_of_i
     facts = gathered(filled(10, 100), api, source)
     assert facts.wal is None
     assert "Supabase's Management API" in facts.unreachable
+
+
+def test_an_incremental_base_backup_is_known_to_build_on_another(api: RunningApi) -> None:
+    store, base = filled(10, 100), make_stored_base(NOW, parent="the full one")
+    more = {
+        f"{base_prefix(CLUSTER)}{base.backup_id}.tar": b"",
+        f"{base_prefix(CLUSTER)}{base.backup_id}.manifest.json": base.manifest.to_json(),
+    }
+    facts = gathered(MemoryStore({**store.objects, **more}), api, shipped())
+    assert [one.backup_id for one in facts.backups if one.builds_on_another] == [base.backup_id]

@@ -38,7 +38,7 @@ def source() -> SourcePolicy:
     shipped = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages")
     daily = replace(shipped.tier("daily"), schedule=Schedule(cron="0 2 * * *", timezone="UTC"))
     health = HealthPolicy(smallest_bytes=1000, largest_bytes=100_000, budget_bytes=None)
-    return replace(shipped, tiers={"daily": daily}, health=health)
+    return replace(shipped, tiers={"daily": daily}, base_backup=None, health=health)
 
 
 def backup(days_ago: float, **changes: Any) -> BackupFact:
@@ -105,6 +105,40 @@ def test_a_tier_that_never_succeeded_is_told_although_nothing_is_there_to_be_old
 def test_a_tier_without_schedule_is_never_late(source: SourcePolicy) -> None:
     triggered = replace(source, tiers={"daily": replace(source.tier("daily"), schedule=None)})
     assert find(facts(backup(300)), triggered) == ()
+
+
+@pytest.fixture(scope="module")
+def with_bases(source: SourcePolicy) -> SourcePolicy:
+    """The source with a base backup each day at two, a full one each week, and no tier."""
+    base = load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages").base_backup
+    assert base is not None
+    return replace(source, tiers={}, base_backup=replace(base, schedule="0 2 * * *", full_every_days=7))
+
+
+def base(days_ago: float, **changes: Any) -> BackupFact:
+    return backup(days_ago, tier="incremental", **changes)
+
+
+@pytest.mark.parametrize(
+    ("bases", "wanted"),
+    [
+        ((), "never_succeeded:base"),
+        ((base(7, size=9_000_000), base(0, builds_on_another=True)), None),
+        ((base(2), base(1, builds_on_another=True)), "late:base"),
+        ((base(3), base(2, builds_on_another=True)), "missing:base"),
+        ((base(13), base(6)), None),  # nothing is taken between full ones where the server has no others
+        ((base(7),), "late:base"),
+        ((base(8),), "missing:base"),
+        ((base(0, standing=Standing.FAILED),), f"proof_failed:{base(0).backup_id}"),
+        ((base(2, proofs=0), base(0, builds_on_another=True)), "unproven:base"),
+        ((base(90, proven_at=NOW - timedelta(days=90)), base(0)), "proof_overdue:base"),
+    ],
+)
+def test_base_backups_are_there_in_time_and_proven(
+    with_bases: SourcePolicy, bases: tuple[BackupFact, ...], wanted: str | None
+) -> None:
+    keys = set(find(replace(facts(backup(0)), backups=bases), with_bases))
+    assert {finding.key for finding in keys} == ({wanted} if wanted else set())
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from include.backup.base.plan import TOLERANCE
 from include.backup.health.due import due_before, last_due
 from include.backup.health.facts import BackupFact, HealthFacts
 from include.backup.health.finding import Finding, Severity
 from include.backup.inventory import FULL, Standing
-from include.backup.policy import SourcePolicy, TierPolicy
+from include.backup.policy import Schedule, SourcePolicy, TierPolicy
 from include.backup.policy.archives import UNREADABLE_CLASSES
 from include.backup.policy.health import HealthPolicy
 from include.backup.policy.verification import VerificationPolicy
+from include.backup.retention.cleanup import BASE_TIER
 
 # Fewer say nothing of what is usual.
 HISTORY = 5
@@ -28,21 +31,60 @@ SHOWN = 5
 OVERDUE_TURNS = 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Backups that follow one another: a tier's, or base backups.
+
+    A run that begins less than ``every`` after the newest one takes none.
+    """
+
+    name: str
+    tier: str
+    kind: str
+    schedule: Schedule | None
+    every: timedelta = timedelta()
+
+
 def backup_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPolicy) -> Iterator[Finding]:
-    """Yield what is wrong with each tier's backups."""
+    """Yield what is wrong with each tier's backups, and with base backups."""
     for tier in source.tiers.values():
-        backups = sorted((item for item in facts.backups if item.tier == tier.name), key=lambda item: item.run_after)
-        yield from _presence(facts, tier, backups, health)
+        backups = _of_tier(facts, tier.name)
+        series = Series(name=tier.name, tier=tier.name, kind=tier.kind, schedule=tier.schedule)
+        yield from _presence(facts, series, backups, health)
         if backups:
             yield from _sizes(tier, backups, health)
-            yield from _proofs(facts, tier, backups, health)
-            if source.verification is not None:
-                yield from _old_proofs(facts, tier, backups, source.verification)
+            yield from _proven(facts, series, backups, source, health)
             yield from _rows(tier, backups, health)
+    bases = _of_tier(facts, BASE_TIER)
+    series_of_bases = _bases(source, bases)
+    if series_of_bases is not None:
+        yield from _presence(facts, series_of_bases, bases, health)
+        yield from _proven(facts, series_of_bases, bases, source, health)
+
+
+def _of_tier(facts: HealthFacts, tier: str) -> Sequence[BackupFact]:
+    return sorted((item for item in facts.backups if item.tier == tier), key=lambda item: item.run_after)
+
+
+def _bases(source: SourcePolicy, bases: Sequence[BackupFact]) -> Series | None:
+    """Return base backups as a series. Where none of the newest builds on another, only full ones are due: the server
+    may have no others."""
+    policy = source.base_backup
+    if policy is None:
+        return None
+    return Series(
+        name="base",
+        tier=BASE_TIER,
+        kind="base",
+        schedule=None if policy.schedule is None else Schedule(cron=policy.schedule, timezone="UTC"),
+        every=timedelta()
+        if policy.incremental and any(item.builds_on_another for item in bases)
+        else timedelta(days=policy.full_every_days) - TOLERANCE,
+    )
 
 
 def _presence(
-    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy
+    facts: HealthFacts, tier: Series, backups: Sequence[BackupFact], health: HealthPolicy
 ) -> Iterator[Finding]:
     if tier.schedule is None:
         return
@@ -58,9 +100,9 @@ def _presence(
         )
         return
     newest = backups[-1]
-    if newest.run_after >= due:
+    if due - newest.run_after <= tier.every:
         return
-    missed = newest.run_after < due_before(tier.schedule, due)
+    missed = due_before(tier.schedule, due) - newest.run_after > tier.every
     yield Finding(
         rule="missing" if missed else "late",
         subject=tier.name,
@@ -105,9 +147,15 @@ def _unusual(size: int, before: Sequence[int]) -> str | None:
     return f"the median of the {len(before)} before is {median:.0f}, within {usual:.0f} would be usual"
 
 
-def _proofs(
-    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy
+def _proven(
+    facts: HealthFacts, series: Series, backups: Sequence[BackupFact], source: SourcePolicy, health: HealthPolicy
 ) -> Iterator[Finding]:
+    yield from _proofs(facts, series, backups, health)
+    if source.verification is not None:
+        yield from _old_proofs(facts, series, backups, source.verification)
+
+
+def _proofs(facts: HealthFacts, tier: Series, backups: Sequence[BackupFact], health: HealthPolicy) -> Iterator[Finding]:
     failed = [item for item in backups if item.standing in (Standing.FAILED, Standing.UNREADABLE)]
     for item in failed:
         yield Finding(
@@ -130,10 +178,10 @@ def _proofs(
 
 
 def _old_proofs(
-    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], policy: VerificationPolicy
+    facts: HealthFacts, tier: Series, backups: Sequence[BackupFact], policy: VerificationPolicy
 ) -> Iterator[Finding]:
     """Tell of backups whose turn to be proven again has passed; what may not be thawed has none."""
-    limit = policy.reprove_after(tier.name) * OVERDUE_TURNS
+    limit = policy.reprove_after(tier.tier) * OVERDUE_TURNS
     old = [
         item
         for item in backups

@@ -11,7 +11,10 @@ from include.backup.inventory import Standing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupFact:
-    """One whole backup; ``standing`` is None where nobody looked, since it is not among the newest. Size in bytes."""
+    """One whole backup; ``standing`` is None where nobody looked, since it is not among the newest. Size in bytes.
+
+    ``builds_on_another`` is known of the newest ones too: an incremental base backup does.
+    """
 
     backup_id: str
     tier: str
@@ -23,6 +26,7 @@ class BackupFact:
     rows: Mapping[str, int] | None = None
     proven_at: datetime | None = None
     storage_class: str = "STANDARD"
+    builds_on_another: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

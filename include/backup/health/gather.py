@@ -117,6 +117,7 @@ def _backup(
         raise StoreError(f"{item.backup_id} has lost its archive while health was looked at; look again")
     standing: Standing | None = None
     rows: dict[str, int] | None = None
+    builds_on_another = False
     if read:
         standing = read_standing(catalog, item.backup_id) if item.proofs else Standing.UNPROVEN
         try:
@@ -125,6 +126,7 @@ def _backup(
             standing = Standing.UNREADABLE
         else:
             rows = rows_of(manifest)
+            builds_on_another = manifest.base is not None and manifest.base.incremental
             if problems is not None:
                 found = archive_problem(ctx.store, manifest, ctx.source)
                 problems.update({} if found is None else {item.backup_id: found})
@@ -138,6 +140,7 @@ def _backup(
         standing=standing,
         rows=rows,
         storage_class=archive.storage_class,
+        builds_on_another=builds_on_another,
     )
 
 
