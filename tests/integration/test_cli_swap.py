@@ -92,6 +92,14 @@ def test_a_release_is_rolled_back_and_the_rollback_is_taken_back(command: Comman
 
     lab.do(SOURCE, "INSERT INTO orders (customer, note) VALUES (1, 'since'), (2, 'since')")
     undo = ("restore", SOURCE, "--undo", report["restore_id"])
+    # As a swap leaves it that is killed after the names have changed, or an undo before.
+    lab.do("postgres", f"ALTER DATABASE {SOURCE} WITH ALLOW_CONNECTIONS false")
+    refused = command.here("restore", SOURCE, "release:2025.3.1", "--swap", *SURE)
+    assert refused.code == 5
+    assert f"takes no connections: restore {report['restore_id']} closed it and was killed" in refused.error
+    assert f'ALTER DATABASE "{SOURCE}" WITH ALLOW_CONNECTIONS true opens it as it is' in refused.error
+    assert "nobody knows" in command.here(*undo, "--dry-run").out
+    lab.do("postgres", f'ALTER DATABASE "{SOURCE}" WITH ALLOW_CONNECTIONS true')
 
     def seen() -> bool:
         """Statistics come a moment after the write."""
@@ -106,6 +114,13 @@ def test_a_release_is_rolled_back_and_the_rollback_is_taken_back(command: Comman
     again = command.here(*undo, "--end-sessions", "--yes-i-have-approval", SOURCE)
     assert again.code == 5
     assert f"{SOURCE} is what it was before {report['restore_id']}" in again.error
+    # As an undo leaves it that is killed after the names have changed, or a swap before.
+    lab.do("postgres", f"ALTER DATABASE {SOURCE} WITH ALLOW_CONNECTIONS false")
+    refused = command.here("restore", SOURCE, "release:2025.3.1", "--swap", *SURE)
+    assert (refused.code, f"`restore {SOURCE} --undo {report['restore_id']}` makes it" in refused.error) == (5, True)
+    opened = command.here(*undo, "--yes-i-have-approval", SOURCE)
+    assert (opened.code, f"{SOURCE} takes connections again" in opened.out) == (0, True), opened.err
+    assert lab.state(SOURCE) == bad
     aside = f"{SOURCE}_undone_{report['restore_id']}"
     assert aside in lab.databases()
     cleanup = command.here("cleanup", SOURCE, "--all")

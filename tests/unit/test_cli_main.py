@@ -194,7 +194,7 @@ def test_help_is_quick_and_loads_no_client(tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_children_and_the_command(
     number: signal.Signals, code: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +208,19 @@ def test_a_signal_ends_the_children_and_the_command(
     monkeypatch.setattr(list_command, "run", wait)
     assert failed(["list", "pulse_messages", "--json"], capsys) == (code, f"error: ended by {number.name}")
     assert ended == [True]
+
+
+def test_a_command_that_is_to_outlive_its_terminal_does(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stay(session: Session) -> int:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return 0
+
+    monkeypatch.setattr(list_command, "run", stay)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["list", "pulse_messages"], {}) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -33,7 +33,7 @@ exit codes:
   3    a server or the store does not answer, or refuses the login
   4    the backup is damaged or incomplete, or differs from what was dumped
   5    refused for safety: the target is not empty, is the source, or cannot take the backup; nothing was changed
-  130  interrupted (143: terminated); children were ended, and a database that was being made is removed
+  130  interrupted (143: terminated, 129: hung up); children were ended, and a database that was being made is removed
 """
 RUN_EPILOG = """\
 examples:

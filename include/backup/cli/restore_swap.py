@@ -89,18 +89,21 @@ def _undo(session: Session, ctx: RestoreContext) -> int:
         return 0
     _confirm(session, found.database)
     report = undo(ctx, found, end_sessions=arguments.end_sessions)
-    session.output.result(
-        "restore", {"dry_run": False, "preview": found.to_dict(), "report": report.to_dict()}, [report.line()]
-    )
+    line = f"{found.database} takes connections again" if found.in_place else report.line()
+    session.output.result("restore", {"dry_run": False, "preview": found.to_dict(), "report": report.to_dict()}, [line])
     return 0
 
 
 def _undo_lines(found: Undo) -> list[str]:
+    if found.in_place:
+        return [f"opens        {found.database}, which is what it was before; a swap or an undo was killed and left it"]
     lines = [
         f"gives back   {found.kept} as {found.database}",
         f"puts aside   what is {found.database} now, as {found.aside}, with all that was written since the swap",
         f"sessions     {found.sessions} will be ended",
     ]
+    if found.written is None:
+        return [*lines, f"written      nobody knows: {found.database} takes no connections, so that nobody can look"]
     if not found.written:
         return [*lines, "written      nothing since the swap, as far as the statistics say"]
     rows = [(item.table, str(item.inserted), str(item.updated), str(item.deleted)) for item in found.written]

@@ -26,8 +26,10 @@ from include.backup.restore.survey import (
     publications,
     table_changes,
 )
+from include.backup.restore.swap import opening
 from include.backup.restore.target import Target, shown
 from include.backup.restore.target_lock import MEETING_PLACE, target_lock
+from include.backup.restore.undo import closed_by
 from include.backup.restore.words import Where
 
 
@@ -75,7 +77,7 @@ def prepare(ctx: RestoreContext, wish: Wish) -> RestoreOrder:
     manifest, content = ctx.catalog.read(wish.backup_id)
     proofs = ctx.catalog.proofs(wish.backup_id)
     with target_lock(destination.connection, destination.database, holder=ctx.holder):
-        before = _before(destination)
+        before = _before(ctx, destination)
     strategy = _strategy(wish, destination, before)
     beside = destination.database
     if strategy is not Strategy.NEW:
@@ -106,11 +108,13 @@ def prepare(ctx: RestoreContext, wish: Wish) -> RestoreOrder:
     return _order(ctx, wish, destination, plan, before, strategy, fingerprint(content), proofs, refusals, schemas)
 
 
-def _before(destination: Destination) -> Before | None:
+def _before(ctx: RestoreContext, destination: Destination) -> Before | None:
     with connect(destination.connection, settings={}) as session:
         facts = database_facts(session, destination.database)
     if facts is None:
         return None
+    if not facts.allows_connections:
+        raise RestoreRefusedError(_closed(ctx, destination, facts))
     return Before(
         facts=facts,
         rows=count_rows(destination.connection, destination.database),
@@ -147,8 +151,17 @@ def _refusals(wish: Wish, before: Before | None) -> Iterator[str]:
     if not wish.give_up_slots:
         for text in obstacles(facts):
             yield f"{text}: remove them, or say give_up_slots"
-    if not facts.allows_connections:
-        yield "it takes no connections: an earlier swap or a person has closed it"
+
+
+def _closed(ctx: RestoreContext, destination: Destination, facts: DatabaseFacts) -> str:
+    """Return who has closed the target, and what opens it."""
+    restore_id = closed_by(ctx, destination, facts)
+    if restore_id is None:
+        return f"{facts.name} takes no connections, and no restore has closed it; {opening(facts.name)} opens it"
+    return (
+        f"{facts.name} takes no connections: restore {restore_id} closed it and was killed. `restore "
+        f"{ctx.source.name} --undo {restore_id}` makes it what it was before; {opening(facts.name)} opens it as it is"
+    )
 
 
 def _order(

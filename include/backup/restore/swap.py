@@ -117,6 +117,15 @@ def reopen(session: psycopg.Connection[dict[str, Any]], *, database: str, oid: i
     return True
 
 
+def opening(database: str) -> str:
+    """Return the statement by which a person opens a database.
+
+    >>> opening("Shop")
+    'ALTER DATABASE "Shop" WITH ALLOW_CONNECTIONS true'
+    """
+    return _allowing(database, True).as_string(None)
+
+
 def _is_done(session: psycopg.Connection[dict[str, Any]], request: SwapRequest) -> bool:
     now, old = database_facts(session, request.database), database_facts(session, request.kept)
     return now is not None and old is not None and (now.oid, old.oid) == (request.beside_oid, request.database_oid)
@@ -189,8 +198,8 @@ def _undo(connection: DatabaseConnection, request: SwapRequest) -> str:
             return "it was undone: everything has its old name and takes connections"
     except (psycopg.Error, SourceError) as error:
         return (
-            f"and nobody could undo it ({' '.join(str(error).split())}): run ALTER DATABASE {request.database} "
-            "WITH ALLOW_CONNECTIONS true as soon as the server answers"
+            f"and nobody could undo it ({' '.join(str(error).split())}): run {opening(request.database)} as soon as "
+            "the server answers"
         )
 
 
@@ -199,6 +208,8 @@ def _rename(session: psycopg.Connection[dict[str, Any]], old: str, new: str) -> 
 
 
 def _allow(session: psycopg.Connection[dict[str, Any]], database: str, allowed: bool) -> None:
-    session.execute(
-        sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}").format(sql.Identifier(database), sql.Literal(allowed))
-    )
+    session.execute(_allowing(database, allowed))
+
+
+def _allowing(database: str, allowed: bool) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {}").format(sql.Identifier(database), sql.Literal(allowed))

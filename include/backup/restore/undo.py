@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
+
+import psycopg
 
 from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.evidence import EventKind
 from include.backup.postgres.session import connect
 from include.backup.restore.context import RestoreContext
-from include.backup.restore.destination import allowed_destination, restore_policy
-from include.backup.restore.kept import UNDONE, KeptDatabase, keep, read_kept
+from include.backup.restore.destination import Destination, allowed_destination, restore_policy
+from include.backup.restore.kept import KEPT, UNDONE, KeptDatabase, keep, kept_databases, read_kept
 from include.backup.restore.order import name_beside, record_key
-from include.backup.restore.survey import database_facts
-from include.backup.restore.swap import SwapReport, undo_swap
+from include.backup.restore.survey import DatabaseFacts, database_facts
+from include.backup.restore.swap import SwapReport, reopen, undo_swap
 from include.backup.restore.target_lock import target_lock
 from include.backup.restore.written import Written, read_written, written, written_since
 
@@ -24,7 +27,11 @@ RESTORE_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z_[0-9a-f]{6}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
-    """A swap that can be taken back. ``written`` is what the restored database took since the swap."""
+    """A swap that can be taken back. ``written`` is what the restored database took since the swap.
+
+    None: nobody can look, since it takes no connections. ``in_place``: the old database has its name, and a swap or an
+    undo that was killed has left it closed.
+    """
 
     restore_id: str
     server: str
@@ -33,7 +40,8 @@ class Undo:
     kept_oid: int
     aside: str
     sessions: int
-    written: tuple[Written, ...]
+    written: tuple[Written, ...] | None
+    in_place: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -49,9 +57,10 @@ def find_undo(ctx: RestoreContext, restore_id: str) -> Undo:
     with connect(destination.connection, settings={}) as session:
         old, now = database_facts(session, kept.database), database_facts(session, kept.replaced_by)
     # The record is older than the renames: of a swap that failed, and of one that was taken back, it is there too.
-    if old is None and now is not None and now.oid == kept.oid:
+    in_place = old is None and now is not None and now.oid == kept.oid
+    if in_place and now is not None and now.allows_connections:
         raise RestoreRefusedError(f"{now.name} is what it was before {restore_id}; nothing is to be given back")
-    if old is None or old.oid != kept.oid:
+    if not in_place and (old is None or old.oid != kept.oid):
         raise RestoreRefusedError(
             f"{kept.database} is gone; restore the safety backup of {restore_id} instead (`list` shows it)"
         )
@@ -65,7 +74,8 @@ def find_undo(ctx: RestoreContext, restore_id: str) -> Undo:
         kept_oid=kept.oid,
         aside=name_beside(kept.replaced_by, "undone", restore_id),
         sessions=len(now.sessions),
-        written=written_since(read_written(ctx.store, restore_id), written(destination.connection, kept.replaced_by)),
+        written=_written(ctx, destination, restore_id) if now.allows_connections else None,
+        in_place=in_place,
     )
 
 
@@ -75,6 +85,8 @@ def undo(ctx: RestoreContext, found: Undo, *, end_sessions: bool) -> SwapReport:
         ctx.policy, ctx.source, ctx.connections, server=found.server, database=found.database
     )
     with target_lock(destination.connection, found.database, holder=ctx.holder) as session:
+        if found.in_place:
+            return _open_again(ctx, session, found)
         now = database_facts(session, found.database)
         if now is not None and now.sessions and not end_sessions:
             raise RestoreRefusedError(
@@ -83,14 +95,43 @@ def undo(ctx: RestoreContext, found: Undo, *, end_sessions: bool) -> SwapReport:
         if now is not None:
             _keep_aside(ctx, found, now.oid)
         report = undo_swap(session, destination.connection, database=found.database, kept=found.kept, aside=found.aside)
+    count = None if found.written is None else len(found.written)
+    _record(ctx, found, {"undone": True, "aside": found.aside, "tables_written": count})
+    return report
+
+
+def closed_by(ctx: RestoreContext, destination: Destination, now: DatabaseFacts) -> str | None:
+    """Return the restore whose swap, or undo, has closed a database and was killed; None when it was none of ours."""
+    found = []
+    with connect(destination.connection, settings={}) as session:
+        for name, kept in kept_databases(ctx.store, ctx.source.name):
+            if name != KEPT or (kept.server, kept.replaced_by) != (destination.server, now.name):
+                continue
+            old = database_facts(session, kept.database)
+            if (now if old is None else old).oid == kept.oid:
+                found.append(kept.restore_id)
+    return max(found, default=None)
+
+
+def _open_again(ctx: RestoreContext, session: psycopg.Connection[dict[str, Any]], found: Undo) -> SwapReport:
+    if not reopen(session, database=found.database, oid=found.kept_oid):
+        raise RestoreRefusedError(f"{found.database} was opened or replaced by somebody else meanwhile; look who")
+    _record(ctx, found, {"reopened": True})
+    return SwapReport(database=found.database, kept=found.aside, ended_sessions=0, already_done=True, seconds=0.0)
+
+
+def _record(ctx: RestoreContext, found: Undo, facts: Mapping[str, Any]) -> None:
     ctx.ledger.append(
         EventKind.RESTORE,
         subject=found.restore_id,
         actor=ctx.run.actor,
-        facts={"undone": True, "database": found.database, "aside": found.aside, "tables_written": len(found.written)},
+        facts={"database": found.database, **facts},
         once=f"undo:{found.restore_id}:{ctx.run.run_id}",
     )
-    return report
+
+
+def _written(ctx: RestoreContext, destination: Destination, restore_id: str) -> tuple[Written, ...]:
+    return written_since(read_written(ctx.store, restore_id), written(destination.connection, destination.database))
 
 
 def _keep_aside(ctx: RestoreContext, found: Undo, oid: int) -> None:
