@@ -16,12 +16,14 @@ tables; the preview says of when it is, and what does not come with a table that
 owner), and to see all rows (BYPASSRLS where policies are forced). For the source itself the yes of a second person.
 
 **Changes** `beside`: adds a schema. `replace` and `missing`: add a backup of the tables to `safety/`, then change rows.
-Rows of other tables change only with `Let children be deleted or emptied`. Records are added to `restores/`.
+Rows of other tables change only with `Let children be deleted or emptied`; then the backup in `safety/` holds these
+tables too, and their triggers do not fire either. Records are added to `restores/`.
 
 **Run again** Until `restore_tables` nothing is touched: clear what failed, with what is downstream. `restore_tables` is
 not retried by itself; when more would be deleted than was shown it refuses: trigger a new run.
 
-**Undo** `beside`: drop the schema. Else run it again with the id of the backup in `safety/` and `replace`.
+**Undo** `beside`: drop the schema. Else run it again with `replace`, the id of the backup in `safety/` and all tables
+that it holds, as the log of `take_safety_copy` says. Nobody proves it: tick `Also a backup that nobody has proven`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from backports import zstd
@@ -24,6 +25,7 @@ from include.backup.process import Runner
 from include.backup.restore.target import Target
 from include.backup.table_restore.plan import plan_tables
 from include.backup.table_restore.preview import Mode
+from include.backup.table_restore.steps import tables_to_copy
 from tests.support.proofs import LOG
 from tests.support.small_disk import empty, fill, small_tablespace
 from tests.support.table_restores import Copy, only_error
@@ -32,6 +34,10 @@ pytest_plugins = ["tests.support.proof_fixtures", "tests.support.table_restores"
 
 MESSAGES = "chat.messages"
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1"
+CHILDREN_STATES = (
+    "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal"
+    " AND tgrelid IN ('chat.files'::regclass, 'chat.previews'::regclass, 'chat.stars'::regclass) ORDER BY 1"
+)
 QUIET = "SET row_security = off; ALTER TABLE chat.messages DISABLE TRIGGER USER;"
 NEW_MESSAGE = f"{QUIET} INSERT INTO chat.messages (id, author, body) VALUES (1001, 1, 'new');"
 
@@ -40,8 +46,13 @@ def test_children_that_would_go_or_change_are_counted_level_by_level_and_refused
     copy.run(
         f"{NEW_MESSAGE} INSERT INTO chat.files VALUES (501, 1001, 'f'), (502, 1001, 'g');"
         "INSERT INTO chat.previews VALUES (601, 501, 1), (602, 502, 1), (603, 502, 1);"
-        "INSERT INTO chat.stars VALUES (701, 1001)"
+        "INSERT INTO chat.stars VALUES (701, 1001);"
+        "CREATE TRIGGER fires AFTER DELETE ON chat.files EXECUTE FUNCTION chat.fire();"
+        "CREATE TRIGGER fires BEFORE DELETE ON chat.previews FOR EACH ROW EXECUTE FUNCTION chat.fire();"
+        "CREATE TRIGGER always AFTER UPDATE ON chat.stars FOR EACH ROW EXECUTE FUNCTION chat.fire();"
+        "ALTER TABLE chat.stars ENABLE ALWAYS TRIGGER always"
     )
+    states = copy.rows(CHILDREN_STATES)
     before = copy.contents()
     with copy.work(MESSAGES, mode=Mode.REPLACE) as work:
         preview = work.preview()
@@ -59,6 +70,25 @@ def test_children_that_would_go_or_change_are_counted_level_by_level_and_refused
     copy.restore(MESSAGES, mode=Mode.REPLACE, touches_children=True)
     assert copy.rows("SELECT count(*) FROM chat.previews WHERE id > 600") == [(0,)]
     assert copy.rows("SELECT message FROM chat.stars WHERE id = 701") == [(None,)]
+    assert copy.rows("SELECT what FROM chat.fired") == []
+    assert copy.rows(CHILDREN_STATES) == states
+
+
+def test_children_of_a_column_that_changes_are_counted_level_by_level_too(copy: Copy) -> None:
+    """A key that refers and is referred to: its change goes on by ON UPDATE, also where a parent's end empties it."""
+    copy.run(
+        f"{NEW_MESSAGE} CREATE TABLE chat.pins (id integer PRIMARY KEY,"
+        " message bigint UNIQUE REFERENCES chat.messages ON DELETE SET NULL);"
+        "CREATE TABLE chat.notes (id integer PRIMARY KEY, pin bigint REFERENCES chat.pins (message) ON UPDATE CASCADE);"
+        "INSERT INTO chat.pins VALUES (1, 1001), (2, 5); INSERT INTO chat.notes VALUES (1, 1001), (2, 1001), (3, 5)"
+    )
+    preview, _ = copy.restore(MESSAGES, mode=Mode.REPLACE, touches_children=True)
+    assert {(item.table, item.action, item.rows) for item in preview.touched} == {
+        ("chat.pins", "SET NULL", 1),
+        ("chat.notes", "ON UPDATE CASCADE", 2),
+    }
+    assert tables_to_copy(preview) == (MESSAGES, "chat.pins", "chat.notes")
+    assert copy.rows("SELECT pin FROM chat.notes ORDER BY id") == [(None,), (None,), (5,)]
 
 
 def test_a_child_that_forbids_the_deletion_is_refused_whatever_one_says(copy: Copy) -> None:
@@ -261,16 +291,28 @@ def test_a_role_that_does_not_own_the_table_or_does_not_see_its_rows_is_told_so(
         connection = replace(copy.connection, user="guest", password=Secret("guest"))
         target = Target(connection, database=copy.name)
 
-        def guest(table: str) -> object:
-            return copy.restore(table, mode=Mode.REPLACE, target=target)
+        def guest(table: str, **options: Any) -> object:
+            return copy.restore(table, mode=Mode.REPLACE, target=target, **options)
 
         assert "belongs to table_owner" in only_error(lambda: guest("chat.stars"), RestoreRefusedError)
         copy.run("GRANT table_owner TO guest")
         message = only_error(lambda: guest(MESSAGES), RestoreError)
         assert "row-level security" in message
         assert guest("chat.tree")
+        # Rows that hang on others: a role that cannot keep their triggers from firing does not let them go.
+        copy.run(
+            "CREATE TABLE chat.leaves (id integer PRIMARY KEY, tree integer REFERENCES chat.tree ON DELETE CASCADE);"
+            "CREATE TRIGGER fires AFTER DELETE ON chat.leaves FOR EACH ROW EXECUTE FUNCTION chat.fire();"
+            "GRANT SELECT, DELETE ON chat.leaves TO guest;"
+            "INSERT INTO chat.tree VALUES (99); INSERT INTO chat.leaves VALUES (1, 99)"
+        )
+        message = only_error(lambda: guest("chat.tree", touches_children=True), RestoreRefusedError)
+        assert "1 rows of chat.leaves would be changed by CASCADE, and it belongs to " in message
+        copy.run("ALTER TABLE chat.leaves DISABLE TRIGGER fires")
+        assert guest("chat.tree", touches_children=True)
+        assert copy.rows("SELECT count(*) FROM chat.leaves") == [(0,)]
     finally:
-        copy.run("REVOKE ALL ON SCHEMA chat FROM guest; REVOKE table_owner FROM guest; DROP ROLE guest")
+        copy.run("DROP OWNED BY guest; REVOKE table_owner FROM guest; DROP ROLE guest")
 
 
 def test_only_full_and_table_backups_hold_rows(shared_copy: Copy) -> None:

@@ -28,12 +28,19 @@ from tests.support.small_sources import SmallSource
 
 pytest_plugins = ["tests.support.cli_fixtures"]
 NAME = "prod_tables"
+EXTRA = """
+ALTER TABLE public.orders ADD PRIMARY KEY (id);
+CREATE TABLE public.lines (
+  id int PRIMARY KEY, "order" bigint REFERENCES public.orders ON DELETE CASCADE, note text
+);
+INSERT INTO public.lines VALUES (1, 50, 'of before');
+"""
 LOSE = "DELETE FROM orders WHERE id > 100; UPDATE orders SET note = 'defaced' WHERE id = 1"
 
 
 @pytest.fixture(scope="module")
 def lab(stack: Stack, cli_server: Server, state_dir: Path) -> Iterator[RestoreLab]:
-    source = SmallSource(name=NAME, extra_sql="ALTER TABLE public.orders ADD PRIMARY KEY (id)")
+    source = SmallSource(name=NAME, extra_sql=EXTRA)
     made = make_lab(
         {NAME: source},
         superuser=cli_server.superuser,
@@ -85,14 +92,32 @@ def test_with_a_yes_the_rows_are_back_and_the_copy_of_before_is_a_backup(lab: Re
     assert lab.state(NAME) == good
     assert check_tables_afterwards(ctx, order) > 0
     assert check_ledger(ctx.store, NAME).intact
-    undo(lab, copy["backup_id"])
+    undo(lab, copy["backup_id"], "public.orders")
     assert lab.value(NAME, "SELECT string_agg(id || note, ',' ORDER BY id) FROM orders") == before
 
 
-def undo(lab: RestoreLab, backup_id: str) -> None:
+def test_rows_that_go_with_a_deleted_one_are_in_the_copy_and_come_back_from_it(lab: RestoreLab, backup_id: str) -> None:
+    lab.do(
+        NAME,
+        "INSERT INTO orders (id, customer, note) OVERRIDING SYSTEM VALUE VALUES (9001, 1, 'since');"
+        "INSERT INTO lines VALUES (2, 9001, 'since'), (3, 9001, 'since')",
+    )
+    lines = "SELECT string_agg(lines::text, ',' ORDER BY id) FROM lines"
+    before = lab.value(NAME, lines)
+    ctx = lab.context(NAME)
+    order, seal = preview_tables(ctx, wish(backup_id, touches_children=True), progress=QUIET)
+    copy = back_up_tables(ctx, order)
+    carry_out_tables(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert lab.value(NAME, lines) == '(1,50,"of before")'
+    undo(lab, copy["backup_id"], "public.orders", "public.lines")
+    assert lab.value(NAME, lines) == before
+    assert lab.value(NAME, "SELECT note FROM orders WHERE id = 9001") == "since"
+
+
+def undo(lab: RestoreLab, backup_id: str, *tables: str) -> None:
     """Go back to what was there, by the copy that was stored first."""
     ctx = lab.context(NAME)
-    order, seal = preview_tables(ctx, wish(backup_id), progress=QUIET)
+    order, seal = preview_tables(ctx, wish(backup_id, tables=tables), progress=QUIET)
     back_up_tables(ctx, order)
     carry_out_tables(ctx, tables_order(ctx, seal), seal, approve=lambda: yes(seal), progress=QUIET)
 

@@ -21,7 +21,7 @@ from include.backup.steps.context import utc_now
 from include.backup.table_restore.changes import listed, logged, write_csv
 from include.backup.table_restore.plan import TablesRequest, plan_tables
 from include.backup.table_restore.preview import Mode, TablesPreview
-from include.backup.table_restore.steps import plain_names
+from include.backup.table_restore.steps import tables_to_copy
 from include.backup.table_restore.work import TablesReport, TablesRestore
 
 
@@ -64,7 +64,7 @@ def _carry_out(session: Session, work: TablesRestore, preview: TablesPreview) ->
 
 
 def _store_copy(session: Session, work: TablesRestore, preview: TablesPreview) -> None:
-    """Store the tables as they are, by the steps of every backup."""
+    """Store the tables and the children that would be touched as they are, by the steps of every backup."""
     if session.source.restore is None:
         raise RestoreRefusedError(
             f"the policy has no restore block for {session.source.name}, so that no copy of the tables can be stored "
@@ -78,8 +78,9 @@ def _store_copy(session: Session, work: TablesRestore, preview: TablesPreview) -
         database=work.target.database,
         production=True,
     )
-    copy = take_safety_backup(ctx, destination, tables=plain_names(tuple(table.table for table in preview.tables)))
-    session.log.info("the tables as they are now are kept as %s", copy["backup_id"])
+    tables = tables_to_copy(preview)
+    copy = take_safety_backup(ctx, destination, tables=tables)
+    session.log.info("%s as they are now are kept as %s", ", ".join(tables), copy["backup_id"])
 
 
 def _request(session: Session) -> TablesRequest:

@@ -19,8 +19,9 @@ modes:
 
 Each shows first what would change; --dry-run shows only that. Only the named tables' part of the archive is read. Rows
 that hang on deleted ones by ON DELETE CASCADE or SET NULL are counted, and left alone without --touch-children.
-Triggers do not fire. A copy of the tables as they are is stored before they are changed. Without --connection or
---host the target is the source itself, by the policy's restore.source_connection.
+Triggers do not fire, theirs neither. A copy of the tables, and of those with rows that hang on deleted ones, is stored
+before they are changed; to go back, restore it with --mode replace and --unproven, and name all its tables. Without
+--connection or --host the target is the source itself, by the policy's restore.source_connection.
 """
 
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from include.backup.table_restore.catalog import ACTIONS, Reference, Session, read_references
+from include.backup.table_restore.catalog import (
+    ACTIONS,
+    Reference,
+    Session,
+    read_references,
+    read_relation,
+    read_triggers,
+)
 from include.backup.table_restore.names import TableName
 from include.backup.table_restore.sql_parts import Part, differ, matching, same_key
 from include.backup.table_restore.staged import Change, StagedTable, count_rows, scope_by
@@ -18,13 +25,17 @@ TOUCHING = frozenset("cnd")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """Rows of a child that hang on rows that a merge would delete or change, and what would happen to them."""
+    """Rows of a child that hang on rows that a merge would delete or change, and what would happen to them.
+
+    ``owner`` is who alone could keep the child's triggers from firing, None where this role can or none would fire.
+    """
 
     table: str
     constraint: str
     action: str
     rows: int
     refuses: bool
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,29 +110,39 @@ class Bonds:
     def _parents(self, oid: int) -> set[int]:
         return {reference.parent for reference in self._around(oid) if reference.child == oid}
 
-    def _below(self, oid: int, doomed: Part, *, depth: int, passed: frozenset[int]) -> Iterator[Touched]:
-        """Follow the foreign keys to a table whose rows ``p<depth>`` go where ``doomed`` holds."""
+    def _below(
+        self, oid: int, doomed: Part, *, depth: int, passed: frozenset[int], changed: frozenset[str] | None = None
+    ) -> Iterator[Touched]:
+        """Follow the foreign keys to a table whose rows ``p<depth>`` go where ``doomed`` holds, or change columns."""
         for reference in self._around(oid):
-            if reference.parent != oid or reference.oid in passed:
-                continue
-            parent, child = f"p{depth}", f"p{depth + 1}"
-            hangs = sql.SQL("EXISTS (SELECT FROM {} {} WHERE {} AND {})").format(
-                scope_by(reference.parent_name.schema, reference.parent_name.table, reference.parent_kind),
-                sql.Identifier(parent),
-                matching(
-                    reference.parent_columns,
-                    reference.operators,
-                    reference.child_columns,
-                    left=parent,
-                    right=child,
-                ),
-                doomed,
+            hit = changed is None or changed & set(reference.parent_columns)
+            if reference.parent == oid and reference.oid not in passed and hit:
+                yield from self._across(reference, doomed, depth=depth, passed=passed, deletes=changed is None)
+
+    def _across(
+        self, reference: Reference, doomed: Part, *, depth: int, passed: frozenset[int], deletes: bool
+    ) -> Iterator[Touched]:
+        """Follow one foreign key; its action deletes the children, or changes the columns by which they refer."""
+        parent, child = f"p{depth}", f"p{depth + 1}"
+        hangs = sql.SQL("EXISTS (SELECT FROM {} {} WHERE {} AND {})").format(
+            scope_by(reference.parent_name.schema, reference.parent_name.table, reference.parent_kind),
+            sql.Identifier(parent),
+            matching(reference.parent_columns, reference.operators, reference.child_columns, left=parent, right=child),
+            doomed,
+        )
+        action = reference.on_delete if deletes else reference.on_update
+        rows = self._count_children(reference, child, hangs)
+        if not rows:
+            return
+        yield self._touched(reference, action, "" if deletes else "ON UPDATE ", rows)
+        if action in TOUCHING:
+            yield from self._below(
+                reference.child,
+                hangs,
+                depth=depth + 1,
+                passed=passed | {reference.oid},
+                changed=None if deletes and action == "c" else frozenset(reference.child_columns),
             )
-            rows = self._count_children(reference, child, hangs)
-            if rows:
-                yield _touched(reference, reference.on_delete, "", rows)
-            if rows and reference.on_delete == "c":
-                yield from self._below(reference.child, hangs, depth=depth + 1, passed=passed | {reference.oid})
 
     def _count_children(self, reference: Reference, child: str, hangs: Part) -> int:
         """Count a child's rows, but for those that the merge itself deletes."""
@@ -145,20 +166,14 @@ class Bonds:
             columns = reference.parent_columns
             if reference.parent != staged.relation.oid or not set(columns) <= set(staged.columns):
                 continue
-            query = sql.SQL(
-                "SELECT count(*) AS n FROM {} c JOIN {} t ON {} JOIN {} x ON {} JOIN {} s ON {} WHERE {}"
-            ).format(
-                scope_by(reference.child_name.schema, reference.child_name.table, reference.child_kind),
-                staged.scope,
-                matching(columns, reference.operators, reference.child_columns, left="t", right="c"),
+            differs = sql.SQL("EXISTS (SELECT FROM {} x JOIN {} s ON {} WHERE {} AND {})").format(
                 staged.keys(Change.CHANGED),
-                same_key(staged.key, "t", "x"),
                 staged.rows,
                 same_key(staged.key, "s", "x"),
-                differ(columns, "t", "s"),
+                same_key(staged.key, "p0", "x"),
+                differ(columns, "p0", "s"),
             )
-            if rows := count_rows(self._session, query):
-                yield _touched(reference, reference.on_update, "ON UPDATE ", rows)
+            yield from self._across(reference, differs, depth=0, passed=frozenset(), deletes=False)
 
     def _without_parent(self, staged: StagedTable, reference: Reference, *, keeps_present: bool) -> int:
         parent = self._staged.get(reference.parent)
@@ -188,12 +203,19 @@ class Bonds:
         )
         return count_rows(self._session, query)
 
+    def _touched(self, reference: Reference, action: str, when: str, rows: int) -> Touched:
+        return Touched(
+            table=str(reference.child_name),
+            constraint=reference.name,
+            action=f"{when}{ACTIONS[action]}",
+            rows=rows,
+            refuses=action not in TOUCHING,
+            owner=self._owner_of_triggers(reference.child_name) if action in TOUCHING else None,
+        )
 
-def _touched(reference: Reference, action: str, when: str, rows: int) -> Touched:
-    return Touched(
-        table=str(reference.child_name),
-        constraint=reference.name,
-        action=f"{when}{ACTIONS[action]}",
-        rows=rows,
-        refuses=action not in TOUCHING,
-    )
+    def _owner_of_triggers(self, name: TableName) -> str | None:
+        relation = read_relation(self._session, name)
+        if relation is None or relation.may_own:
+            return None
+        fires = any(trigger.fires for trigger in read_triggers(self._session, relation.parts))
+        return relation.owner if fires else None

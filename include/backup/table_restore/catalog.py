@@ -13,6 +13,8 @@ from include.backup.table_restore.names import TableName
 
 Session = psycopg.Connection[dict[str, Any]]
 ACTIONS = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+# Triggers in these states fire in an ordinary session; with what gives each its state again.
+FIRING = {"O": "ENABLE", "A": "ENABLE ALWAYS"}
 KINDS = {"v": "view", "m": "materialized view", "f": "foreign table"}
 
 
@@ -45,6 +47,10 @@ class Trigger:
     relation: tuple[str, str]
     name: str
     state: str
+
+    @property
+    def fires(self) -> bool:
+        return self.state in FIRING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,9 @@ from psycopg import sql
 from include.backup.errors import RestoreDiffersError
 from include.backup.postgres.toc import Toc, parse_setval
 from include.backup.table_restore.catalog import (
+    FIRING,
     OwnedSequence,
+    Relation,
     Session,
     Trigger,
     read_sequences,
@@ -21,9 +23,6 @@ from include.backup.table_restore.catalog import (
 )
 from include.backup.table_restore.sql_parts import fields, names, same_key
 from include.backup.table_restore.staged import Change, StagedTable
-
-# Triggers in these states fire in an ordinary session.
-FIRING = {"O": "ENABLE", "A": "ENABLE ALWAYS"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +35,17 @@ class Merged:
     deleted: int
 
 
-def apply(session: Session, ordered: Sequence[StagedTable], *, toc: Toc, replace: bool) -> tuple[Merged, ...]:
+def apply(
+    session: Session, ordered: Sequence[StagedTable], *, children: Sequence[Relation], toc: Toc, replace: bool
+) -> tuple[Merged, ...]:
     """Change the tables, parents before children, within the transaction that the caller has begun and locked.
 
-    Without ``replace`` only missing rows are added. Ends with a comparison; raises RestoreDiffersError when it
-    fails, and then the caller rolls everything back.
+    Without ``replace`` only missing rows are added. No trigger of the tables fires, nor one of ``children``, whose rows
+    foreign keys may delete or change. Ends with a comparison; raises RestoreDiffersError when it fails, and then the
+    caller rolls everything back.
     """
-    triggers = read_triggers(session, [oid for table in ordered for oid in table.relation.parts])
+    relations = (*(table.relation for table in ordered), *children)
+    triggers = read_triggers(session, [oid for relation in relations for oid in relation.parts])
     _switch_off(session, triggers)
     deleted = {}
     if replace:
@@ -127,14 +130,14 @@ def _insertion(table: StagedTable) -> sql.Composed:
 
 def _switch_off(session: Session, triggers: Sequence[Trigger]) -> None:
     for trigger in triggers:
-        if trigger.state in FIRING:
+        if trigger.fires:
             _alter(session, trigger, "DISABLE")
 
 
 def _switch_on(session: Session, triggers: Sequence[Trigger]) -> None:
     """Give each trigger the state that it had, not just ENABLE: some fire always, some were off."""
     for trigger in triggers:
-        if trigger.state in FIRING:
+        if trigger.fires:
             _alter(session, trigger, FIRING[trigger.state])
 
 

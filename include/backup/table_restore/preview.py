@@ -98,6 +98,12 @@ class TablesPreview:
                     f"{touched.rows} rows of {touched.table} would be changed by {touched.action} "
                     f"({touched.constraint}); say yes to that (touch children), or restore only missing rows"
                 )
+            elif touched.owner is not None:
+                yield (
+                    f"{touched.rows} rows of {touched.table} would be changed by {touched.action}, and it belongs to "
+                    f"{touched.owner}: only its owner can keep its triggers from firing; use a role that is a member "
+                    "of it, or restore only missing rows"
+                )
 
     def grown(self, before: TablesPreview) -> Iterator[str]:
         """Yield what would be changed or deleted now beyond what was shown before."""

@@ -24,7 +24,7 @@ from include.backup.table_restore.changes import listed, logged
 from include.backup.table_restore.names import parse_table_name
 from include.backup.table_restore.order import TablesOrder
 from include.backup.table_restore.plan import TablesPlan, TablesRequest, plan_tables
-from include.backup.table_restore.preview import Mode
+from include.backup.table_restore.preview import Mode, TablesPreview
 from include.backup.table_restore.work import TablesReport, TablesRestore
 
 
@@ -115,18 +115,20 @@ def tables_destination(ctx: RestoreContext, order: TablesOrder) -> Destination:
 
 
 def back_up_tables(ctx: RestoreContext, order: TablesOrder) -> dict[str, Any]:
-    """Store the tables as they are, before they are changed."""
-    return take_safety_backup(ctx, tables_destination(ctx, order), tables=_tables(order))
+    """Store the tables as they are, before they are changed, and the children that would be touched."""
+    tables = tables_to_copy(order.preview)
+    copy = take_safety_backup(ctx, tables_destination(ctx, order), tables=tables)
+    ctx.log.info("%s as they are now are kept as %s", ", ".join(tables), copy["backup_id"])
+    return copy
 
 
-def _tables(order: TablesOrder) -> tuple[str, ...]:
-    return plain_names(tuple(table.table for table in order.preview.tables))
+def tables_to_copy(preview: TablesPreview) -> tuple[str, ...]:
+    """Return the tables whose rows would be deleted or changed, also by foreign keys.
 
-
-def plain_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names as the policy's critical_tables have them: as they are, without quotes."""
+    Their names are as the policy's critical_tables have them: as they are, without quotes.
+    """
     found = []
-    for name in names:
+    for name in dict.fromkeys([*(table.table for table in preview.tables), *(item.table for item in preview.touched)]):
         schema, table = parse_table_name(name)
         if schema is None or "." in schema:
             raise RestoreRefusedError(f"the schema of {name} has a dot in it, and no copy can be stored first")
@@ -148,7 +150,7 @@ def carry_out_tables(
     if approval is not None and approval.seal != seal:
         raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
     if order.preview.mode is not Mode.BESIDE:
-        require_safety_backup(ctx, destination, tables=_tables(order))
+        require_safety_backup(ctx, destination, tables=tables_to_copy(order.preview))
     wish = TablesWish(
         backup_id=order.preview.backup_id,
         tables=order.tables,

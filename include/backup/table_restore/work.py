@@ -171,9 +171,9 @@ class TablesRestore:
         bonds = Bonds(session, self.staged)
         session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{request.lock_timeout_seconds}s")))
         ordered = bonds.order()
+        children = bonds.children_to_lock() if replacing else []
         locked = [sql.Identifier(*_parts(table)) for table in ordered]
-        if replacing:
-            locked += [sql.Identifier(name.schema, name.table) for name in bonds.children_to_lock()]
+        locked += [sql.Identifier(name.schema, name.table) for name in children]
         session.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(", ").join(locked)))
         self._check_unchanged(session)
         now = self._compared(session)
@@ -183,7 +183,8 @@ class TablesRestore:
                 "begin anew; nothing was changed"
             )
         self._log.info("tables locked; merging")
-        return apply(session, ordered, toc=self._plan.toc, replace=replacing)
+        own = [relation for name in children if (relation := read_relation(session, name)) and relation.may_own]
+        return apply(session, ordered, children=own, toc=self._plan.toc, replace=replacing)
 
     def _check_unchanged(self, session: Session) -> None:
         """Look again, now that nobody can change the tables, whether they still are what was compared."""
