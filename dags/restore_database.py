@@ -15,6 +15,8 @@ person: who asked cannot approve (`two_people`). Answer under Browse > Required 
 **Changes** A scratch or named restore adds a database. A restore into production ends its sessions for some seconds,
 adds a backup to `safety/`, and renames: the old database becomes `<name>_old_<restore id>` and takes no connections.
 Logical slots and subscriptions stay with the old one; the preview lists them. Records are added to `restores/`.
+In place nobody's session is ended: stop what writes first. What is written after the safety backup has begun is in no
+copy, so that the restore refuses then, unless `give_up_writes` is on.
 
 **Run again** Until `swap_databases` nothing is touched: clear what failed, with what is downstream. A yes counts for
 exactly what was previewed, for `response_timeout`. After that, or when the target has changed, trigger a new run.

@@ -96,7 +96,8 @@ def wish_of(context: Context) -> Any:
     from include.backup.restore.words import Where
 
     given = context["params"]
-    flags: Sequence[str] = ("replace", "end_sessions", "give_up_slots", "unproven", "with_roles", "dry_run", "in_place")
+    sure: Sequence[str] = ("replace", "end_sessions", "give_up_slots", "give_up_writes")
+    flags: Sequence[str] = (*sure, "unproven", "with_roles", "dry_run", "in_place")
     return Wish(
         backup_id=pulled(context, RESOLVE, "backup_id"),
         where=Where(given["where"]),

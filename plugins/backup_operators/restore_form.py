@@ -108,9 +108,16 @@ def _sure() -> dict[str, Param]:
             section=SURE,
         ),
         "replace": _yes("Replace a named database", "It is backed up first, and kept beside.", SURE),
-        "end_sessions": _yes("End the sessions of the target", "Whoever is connected loses the connection.", SURE),
+        "end_sessions": _yes(
+            "End the sessions of the target", "Whoever is connected loses the connection; in place nobody does.", SURE
+        ),
         "give_up_slots": _yes(
             "Give up slots and subscriptions", "Logical slots and subscriptions stay with the old database.", SURE
+        ),
+        "give_up_writes": _yes(
+            "Give up what is written meanwhile",
+            "In place: what is written once the safety backup has begun is lost, and no copy has it.",
+            SURE,
         ),
     }
 

@@ -105,7 +105,7 @@ def test_the_form_is_safe_when_it_is_left_as_it_is(dag: Any) -> None:
     values = dag.params.dump()
     assert values["dry_run"] is True
     assert (values["choose"], values["where"]) == ("latest proven", "scratch database")
-    yes = ("replace", "end_sessions", "give_up_slots", "unproven", "with_roles", "in_place")
+    yes = ("replace", "end_sessions", "give_up_slots", "give_up_writes", "unproven", "with_roles", "in_place")
     assert not any(values[name] for name in yes)
     for name in values:
         schema = dag.params.get_param(name).schema

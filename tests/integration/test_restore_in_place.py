@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -70,9 +71,16 @@ def ordered(lab: RestoreLab, ctx: RestoreContext, backup_id: str) -> tuple[Resto
     return order, seal
 
 
+def change(lab: RestoreLab, statement: str) -> None:
+    """Change the source, and let PostgreSQL's statistics know it at once."""
+    with lab.session(SOURCE) as session:
+        session.execute(statement.encode())
+        session.execute("SELECT pg_stat_force_next_flush()")
+
+
 def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_id: str) -> None:
     good = state(lab)
-    lab.do(SOURCE, "DELETE FROM app.feelings WHERE id > 10; DELETE FROM orders; DROP VIEW app.bad")
+    change(lab, "DELETE FROM app.feelings WHERE id > 10; DELETE FROM orders; DROP VIEW app.bad")
     ctx = lab.context(SOURCE)
     order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
     assert (order.strategy, order.needs_approval, order.schemas) == (Strategy.IN_PLACE, True, ("app", "public"))
@@ -93,6 +101,31 @@ def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_
     assert ctx.catalog.manifest(safety["backup_id"]).rows == 510
 
 
+def test_what_was_written_since_the_safety_backup_began_is_lost_only_with_a_yes(
+    lab: RestoreLab, backup_id: str
+) -> None:
+    good = state(lab)
+    ctx = lab.context(SOURCE)
+    order, seal = ordered(lab, ctx, backup_id)
+    assert "whatever is written later is in no copy, and the restore refuses then" in order.question().text
+    change(lab, "CREATE SCHEMA other; CREATE TABLE other.mine AS SELECT 1 AS n")
+    change(lab, "UPDATE app.feelings SET owner = 7 WHERE id = 8; DELETE FROM app.feelings WHERE id = 9")
+    before = state(lab)
+    written = r"app\.feelings \(0 new, 1 changed, 1 deleted rows\)"
+    with pytest.raises(RestoreRefusedError, match=f"in no copy: {written}; stop what writes there"):
+        restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert state(lab) == before
+    given_up, its_seal = lab.ordered(ctx, backup_id=backup_id, in_place=True, give_up_writes=True)
+    assert "is lost: no copy has it" in given_up.question().text
+    report = restore_in_place(ctx, given_up, its_seal, approve=lambda: yes(its_seal), progress=QUIET)
+    assert re.fullmatch(f"the schemas app, public .* every row identical; given up, .*: {written}", report.line())
+    assert state(lab) == good
+    told = ctx.ledger.find(f"restore:{order.restore_id}")
+    assert told is not None
+    assert told.facts["unsaved"] == list(report.unsaved)
+    lab.do(SOURCE, "DROP SCHEMA other CASCADE")
+
+
 def test_statistics_that_fail_are_told_after_the_rows_were_compared(
     lab: RestoreLab, backup_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +133,7 @@ def test_statistics_that_fail_are_told_after_the_rows_were_compared(
         raise RestoreError(f"ANALYZE of {target.describe()} failed")
 
     monkeypatch.setattr(Target, "analyze", fail)
-    lab.do(SOURCE, "DELETE FROM app.feelings WHERE id > 10")
+    change(lab, "DELETE FROM app.feelings WHERE id > 10")
     ctx = lab.context(SOURCE)
     order, seal = ordered(lab, ctx, backup_id)
     with pytest.raises(RestoreError, match="ANALYZE of in_place"):
@@ -112,7 +145,7 @@ def test_statistics_that_fail_are_told_after_the_rows_were_compared(
 
 def test_what_hangs_on_a_schema_from_outside_rolls_everything_back(lab: RestoreLab, backup_id: str) -> None:
     lab.do(SOURCE, "CREATE SCHEMA other; CREATE VIEW other.mine AS SELECT count(*) AS n FROM app.feelings")
-    lab.do(SOURCE, "UPDATE orders SET note = 'later' WHERE id = 1")
+    change(lab, "UPDATE orders SET note = 'later' WHERE id = 1")
     before = state(lab)
     ctx = lab.context(SOURCE)
     order, seal = ordered(lab, ctx, backup_id)

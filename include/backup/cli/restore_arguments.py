@@ -37,7 +37,8 @@ by name; the old database stays beside. The role is that of the policy's restore
 
 --in-place is for hosted databases, which cannot be renamed (Supabase's `postgres`): backed up first, then the schemas
 that this role owns are dropped and made anew in one transaction, and compared. Nothing stays beside: to go back,
-restore the safety backup that it names.
+restore the safety backup that it names. Stop what writes to these schemas first: what is written once that backup has
+begun is in no copy, and the restore refuses then, but for --give-up-writes.
 """
 RESTORE_PROJECT_EPILOG = """\
 examples:
@@ -79,8 +80,15 @@ def add_restore(commands: Commands) -> None:
     goal.add_argument("--undo", metavar="RESTORE_ID", help="give the database back that this restore has replaced")
     swap = command.add_argument_group("with --swap, --in-place and --undo")
     swap.add_argument("--reason", default="", help="for the evidence")
-    swap.add_argument("--end-sessions", action="store_true", help="end the sessions of the source")
+    swap.add_argument(
+        "--end-sessions", action="store_true", help="end the sessions of the source; in place nobody's is ended"
+    )
     swap.add_argument("--give-up-slots", action="store_true", help="slots and subscriptions stay with the old one")
+    swap.add_argument(
+        "--give-up-writes",
+        action="store_true",
+        help="in place: lose what is written once the safety backup has begun, which no copy has",
+    )
     swap.add_argument(
         "--yes-i-have-approval", metavar="DATABASE", help="do not ask; the database's name, typed in full"
     )

@@ -118,6 +118,7 @@ def _wish(session: Session) -> Wish:
         in_place=arguments.in_place,
         end_sessions=arguments.end_sessions,
         give_up_slots=arguments.give_up_slots,
+        give_up_writes=arguments.give_up_writes,
         unproven=arguments.unproven,
         with_roles=arguments.with_roles,
         dry_run=arguments.dry_run,

@@ -39,6 +39,7 @@ from include.backup.restore.safety import require_safety_backup
 from include.backup.restore.survey import database_facts
 from include.backup.restore.target import NO_SPACE, Target, disk_full, shown
 from include.backup.restore.target_lock import target_lock
+from include.backup.restore.unsaved import check_unsaved
 from include.backup.restore.work import read_backup, record_restore
 from include.backup.restore.work_folder import work_folder
 
@@ -56,20 +57,22 @@ NOT_OF_A_SCHEMA = frozenset({"DATABASE", "DATABASE PROPERTIES", "EXTENSION", "EV
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InPlaceReport:
-    """What was restored in place."""
+    """What was restored in place; ``unsaved`` is what was written after the safety backup, and given up."""
 
     schemas: tuple[str, ...]
     tables: int
     rows: int
+    unsaved: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
         return asdict(self)
 
     def line(self) -> str:
+        lost = f"; given up, since no copy has it: {shown(self.unsaved)}" if self.unsaved else ""
         return (
             f"the schemas {', '.join(self.schemas)} were dropped and made anew in one transaction: "
-            f"{self.tables} tables, {self.rows} rows, every row identical"
+            f"{self.tables} tables, {self.rows} rows, every row identical{lost}"
         )
 
 
@@ -126,6 +129,7 @@ def restore_in_place(
         if facts is None or facts.oid != order.target.oid:
             raise RestoreRefusedError(f"{order.database} is another database than the preview saw; trigger a new run")
         require_safety_backup(ctx, destination)
+        lost = check_unsaved(ctx, order, destination.connection)
         manifest, _ = read_backup(ctx, order)
         reader = ArchiveReader(ctx.store, manifest)
         toc = read_toc(reader.read(TOC_MEMBER))
@@ -147,7 +151,7 @@ def restore_in_place(
             f"{target.describe()} differs from what was dumped: {shown([str(row) for row in rows])}; restore the "
             "safety backup of this run"
         )
-    report = InPlaceReport(schemas=order.schemas, tables=found.tables, rows=found.rows)
+    report = InPlaceReport(schemas=order.schemas, tables=found.tables, rows=found.rows, unsaved=lost)
     record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
     if unanalyzed is not None:
         raise unanalyzed

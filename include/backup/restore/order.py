@@ -80,6 +80,8 @@ class RestoreOrder:
     changes: tuple[TableChange, ...]
     warnings: tuple[str, ...]
     schemas: tuple[str, ...] = ()
+    # What is written once the safety backup of a restore in place has begun, which no copy has.
+    gives_up_writes: bool = False
 
     @property
     def replaces(self) -> bool:

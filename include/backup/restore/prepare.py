@@ -45,6 +45,7 @@ class Wish:
     replace: bool = False
     end_sessions: bool = False
     give_up_slots: bool = False
+    give_up_writes: bool = False
     unproven: bool = False
     with_roles: bool = False
     dry_run: bool = True
@@ -145,7 +146,8 @@ def _refusals(wish: Wish, before: Before | None) -> Iterator[str]:
     if before is None:
         return
     facts = before.facts
-    if facts.sessions and not wish.end_sessions:
+    # In place nobody's session is ended: what they write is looked for when it matters.
+    if facts.sessions and not wish.end_sessions and not wish.in_place:
         shown = ", ".join(facts.sessions[:5])
         yield f"{len(facts.sessions)} sessions are in it ({shown}): end them, or say end_sessions"
     if not wish.give_up_slots:
@@ -209,8 +211,9 @@ def _order(
         estimate_basis=guess.basis,
         erased_subjects=erased_since(ctx.store, ctx.source.name, manifest.dump.snapshot.time),
         changes=table_changes({} if before is None else before.rows, manifest),
-        warnings=(*plan.preview.warnings, *refusals, *_left_out(manifest, before)),
+        warnings=(*plan.preview.warnings, *refusals, *_left_out(manifest, before), *_window(wish, strategy)),
         schemas=schemas,
+        gives_up_writes=wish.give_up_writes,
     )
 
 
@@ -259,3 +262,14 @@ def _left_out(manifest: Manifest, before: Before | None) -> Iterator[str]:
     excluded = [*manifest.excluded_schemas, *manifest.excluded_tables]
     if before is not None and excluded:
         yield f"the backup leaves out {', '.join(excluded)}: afterwards they are only in the old database"
+
+
+def _window(wish: Wish, strategy: Strategy) -> Iterator[str]:
+    """Yield what becomes of rows that are written between the safety backup and the restore."""
+    if strategy is Strategy.IN_PLACE and wish.give_up_writes:
+        yield "whatever is written once the safety backup has begun is lost: no copy has it"
+    elif strategy is Strategy.IN_PLACE:
+        yield (
+            "nobody's session is ended: stop what writes to these schemas before the safety backup begins; whatever is "
+            "written later is in no copy, and the restore refuses then"
+        )

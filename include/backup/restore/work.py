@@ -39,6 +39,7 @@ from include.backup.restore.survey import DatabaseFacts, database_facts
 from include.backup.restore.swap import SwapReport, SwapRequest, reopen, swap
 from include.backup.restore.target import Target, shown
 from include.backup.restore.target_lock import target_lock
+from include.backup.restore.unsaved import note_before_safety
 from include.backup.restore.written import keep_written
 
 FORMAT_VERSION = 1
@@ -61,6 +62,8 @@ def back_up_target(ctx: RestoreContext, order: RestoreOrder) -> dict[str, Any]:
     destination = ctx.destination(order)
     with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
         expect_target(database_facts(session, order.database), order)
+        if order.strategy is Strategy.IN_PLACE:
+            note_before_safety(ctx, order, destination.connection)
         return take_safety_backup(ctx, destination)
 
 

@@ -1,7 +1,8 @@
-"""What a database has taken since a swap, by PostgreSQL's statistics: what going back would lose from view."""
+"""What a database has taken since some moment, by PostgreSQL's statistics: what going back would lose from view."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from include.backup.connections import DatabaseConnection
@@ -13,8 +14,9 @@ from include.backup.store import Encryption, ObjectStore
 FORMAT_VERSION = 1
 NAME = "written"
 _COUNTS = (
-    "SELECT format('%I.%I', schemaname, relname) AS name, n_tup_ins AS inserted, n_tup_upd AS updated,"
-    " n_tup_del AS deleted FROM pg_catalog.pg_stat_user_tables ORDER BY 1"
+    "SELECT format('%%I.%%I', schemaname, relname) AS name, n_tup_ins AS inserted, n_tup_upd AS updated,"
+    " n_tup_del AS deleted FROM pg_catalog.pg_stat_user_tables"
+    " WHERE %(schemas)s::text[] IS NULL OR schemaname = ANY(%(schemas)s) ORDER BY 1"
 )
 
 
@@ -35,10 +37,12 @@ class Counts:
     tables: tuple[Written, ...]
 
 
-def written(connection: DatabaseConnection, database: str) -> tuple[Written, ...]:
-    """Return what each table of a database has taken since it was made."""
+def written(
+    connection: DatabaseConnection, database: str, *, schemas: Collection[str] | None = None
+) -> tuple[Written, ...]:
+    """Return what each table of a database, or of some schemas of it, has taken since it was made."""
     with connect(replace(connection, dbname=database)) as session:
-        rows = session.execute(_COUNTS).fetchall()
+        rows = session.execute(_COUNTS, {"schemas": None if schemas is None else list(schemas)}).fetchall()
     return tuple(
         Written(table=str(row["name"]), inserted=row["inserted"], updated=row["updated"], deleted=row["deleted"])
         for row in rows
@@ -68,22 +72,44 @@ def written_since(before: tuple[Written, ...], now: tuple[Written, ...]) -> tupl
     return tuple(changes)
 
 
+def began_anew(before: tuple[Written, ...], now: tuple[Written, ...]) -> tuple[str, ...]:
+    """Return the tables whose counters went back between two looks: after a crash, a reset, or with a new table.
+
+    >>> one = Written(table="t", inserted=5, updated=0, deleted=0)
+    >>> began_anew((one,), (replace(one, inserted=4, updated=9),))
+    ('t',)
+    """
+    known = {item.table: item for item in before}
+    names = ("inserted", "updated", "deleted")
+    return tuple(
+        item.table
+        for item in now
+        if item.table in known and any(getattr(item, name) < getattr(known[item.table], name) for name in names)
+    )
+
+
 def keep_written(
-    store: ObjectStore, restore_id: str, connection: DatabaseConnection, database: str, *, encryption: Encryption
+    store: ObjectStore,
+    restore_id: str,
+    connection: DatabaseConnection,
+    database: str,
+    *,
+    encryption: Encryption,
+    name: str = NAME,
 ) -> None:
-    """Write down what a restored database had taken when it came into its place; the first time counts.
+    """Write down what a database had taken, such as when it came into its place; the first time counts.
 
     A later try may find it closed, and does not look.
     """
-    key = record_key(restore_id, NAME)
+    key = record_key(restore_id, name)
     if store.head(key) is None:
         counts = Counts(tables=written(connection, database))
         store.put_if_absent(key, to_json(counts, format_version=FORMAT_VERSION), encryption=encryption)
 
 
-def read_written(store: ObjectStore, restore_id: str) -> tuple[Written, ...]:
+def read_written(store: ObjectStore, restore_id: str, *, name: str = NAME) -> tuple[Written, ...]:
     """Return what was written down; nothing when it never was."""
-    key = record_key(restore_id, NAME)
+    key = record_key(restore_id, name)
     if store.head(key) is None:
         return ()
     return from_json(Counts, store.get(key), format_version=FORMAT_VERSION, name=key).tables

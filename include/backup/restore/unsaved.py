@@ -1,0 +1,49 @@
+"""What a database has taken since its safety backup began: a restore in place would lose it, and no copy has it."""
+
+from __future__ import annotations
+
+from include.backup.connections import DatabaseConnection
+from include.backup.errors import RestoreRefusedError
+from include.backup.restore.context import RestoreContext
+from include.backup.restore.order import RestoreOrder
+from include.backup.restore.target import shown
+from include.backup.restore.written import Written, began_anew, keep_written, read_written, written, written_since
+
+BEFORE_SAFETY = "written-before-safety"
+
+
+def note_before_safety(ctx: RestoreContext, order: RestoreOrder, connection: DatabaseConnection) -> None:
+    """Write down what each table has taken before its safety backup reads it; of several tries the first counts."""
+    where = (order.restore_id, connection, order.database)
+    keep_written(ctx.store, *where, encryption=ctx.encryption, name=BEFORE_SAFETY)
+
+
+def check_unsaved(ctx: RestoreContext, order: RestoreOrder, connection: DatabaseConnection) -> tuple[str, ...]:
+    """Return what the order's schemas have taken since; raises RestoreRefusedError unless the order gives it up.
+
+    PostgreSQL's statistics say so, some seconds late; TRUNCATE and changes of the schema are not counted.
+    """
+    before = read_written(ctx.store, order.restore_id, name=BEFORE_SAFETY)
+    now = written(connection, order.database, schemas=order.schemas)
+    found = unsaved(before, now)
+    if found and not order.gives_up_writes:
+        raise RestoreRefusedError(
+            f"written since the safety backup began, and in no copy: {shown(found)}; stop what writes there and "
+            "trigger a new run, or say give_up_writes; nothing was changed"
+        )
+    if found:
+        ctx.log.warning("given up, since no copy has it: %s", "; ".join(found))
+    return found
+
+
+def unsaved(before: tuple[Written, ...], now: tuple[Written, ...]) -> tuple[str, ...]:
+    """Return what tables took between two looks, in words; of counters that began anew nobody knows it.
+
+    >>> unsaved((), (Written(table="t", inserted=2, updated=1, deleted=0),))
+    ('t (2 new, 1 changed, 0 deleted rows)',)
+    """
+    known = [
+        f"{item.table} ({item.inserted} new, {item.updated} changed, {item.deleted} deleted rows)"
+        for item in written_since(before, now)
+    ]
+    return (*known, *(f"{table} (its counters began anew)" for table in began_anew(before, now)))
