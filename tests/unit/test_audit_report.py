@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -98,7 +98,7 @@ def test_nothing_is_due_before_the_source_is_known_nor_while_it_may_still_be_on_
 
 def test_the_worst_loss_lies_right_before_the_next_recoverable_point_or_the_months_end() -> None:
     points = [Point(available_at=at(day, 2, 20), data_of=at(day, 2)) for day in (1, 2, 4)]
-    losses = worst_losses(points, begin=at(1), until=at(5))
+    losses = worst_losses(points, begin=at(1), until=at(5), known=at(1, 2, 20))
     assert [seconds / 3600 for seconds in losses] == pytest.approx([24 + 1 / 3, 48 + 1 / 3, 22])
     days = daily_exposure(points[1:], begin=at(1), until=at(5))
     assert [day.seconds for day in days] == [None, 22 * 3600, 46 * 3600, pytest.approx(48 * 3600 + 1200)]
@@ -106,7 +106,26 @@ def test_the_worst_loss_lies_right_before_the_next_recoverable_point_or_the_mont
 
 def test_an_older_point_that_becomes_available_late_changes_nothing() -> None:
     points = [Point(available_at=at(2), data_of=at(1)), Point(available_at=at(3), data_of=at(1) - timedelta(hours=9))]
-    assert worst_losses(points, begin=at(2), until=at(4)) == (3 * 86400.0,)
+    assert worst_losses(points, begin=at(2), until=at(4), known=None) == (3 * 86400.0,)
+
+
+@pytest.mark.parametrize(
+    ("began", "state", "hours"),
+    [
+        (at(1), Shown.CONTRADICTED, 19 * 24 + 2 + 20 / 60),
+        # Its first backup was proven within the promise: from then on a day counts as always.
+        (at(19, 12), Shown.SHOWN, 24 + 19 / 60),
+        # Nothing is known of it in this month.
+        (MADE_AT, Shown.NOT_SHOWN, None),
+    ],
+)
+def test_while_nothing_could_be_recovered_all_since_the_source_is_known_counts_as_lost(
+    began: datetime, state: Shown, hours: float | None
+) -> None:
+    days = () if hours is None else tuple(backup(day) for day in range(20, 32))
+    row = audit_report(ledger=LedgerFacts(began_at=began), backups=days).objectives[0]
+    assert (row.state, row.worst) == (state, None if hours is None else pytest.approx(hours * 3600))
+    assert (f"nothing could be recovered before {at(20, 2, 20):%Y-%m-%d %H:%M} UTC" in row.detail) is bool(days)
 
 
 def test_an_unproven_backup_and_a_broken_log_recover_nothing() -> None:
@@ -116,7 +135,8 @@ def test_an_unproven_backup_and_a_broken_log_recover_nothing() -> None:
     )
     report = audit_report(backups=(backup(30, standing=Standing.UNPROVEN),), wal_runs=runs)
     backups, log, restores = report.objectives
-    assert (backups.state, backups.worst) == (Shown.NOT_SHOWN, None)
+    assert (backups.state, backups.worst) == (Shown.CONTRADICTED, 31 * 86400)
+    assert backups.detail.endswith("; nothing could be recovered before 2026-06-01 00:00 UTC")
     assert log.state is Shown.CONTRADICTED
     assert log.worst == pytest.approx(31 * 86400 - 900)
     assert (restores.state, restores.count) == (Shown.NOT_SHOWN, 0)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from include.backup.audit.event_values import moment_of, number_of
 from include.backup.audit.facts import AuditFacts, BackupFact
 from include.backup.audit.report import DayExposure, ObjectiveRow, Shown
+from include.backup.audit.tiers import PASSED, known_since
 from include.backup.backup_id import parse_backup_id
 from include.backup.evidence.record import Event, EventKind
 from include.backup.inventory import FULL, Standing
@@ -17,7 +18,6 @@ from include.backup.policy import SourcePolicy
 from include.backup.policy.health import HealthPolicy
 from include.backup.wal.record import State
 
-PASSED = "passed"
 # After these runs the log could not be recovered up to its end.
 UNUSABLE = frozenset({State.NO_BASE.value, State.BROKEN.value, State.RELEASED.value})
 DAY = timedelta(days=1)
@@ -83,13 +83,30 @@ def exposures(
         yield since, until, newest
 
 
-def worst_losses(points: Sequence[Point], *, begin: datetime, until: datetime) -> tuple[float, ...]:
-    """Return the worst loss before each new point, in seconds; the time before the first point ever is left out."""
-    return tuple(
-        (end - data_of).total_seconds()
-        for _, end, data_of in exposures(points, begin=begin, until=until)
-        if data_of is not None
+def worst_losses(
+    points: Sequence[Point], *, begin: datetime, until: datetime, known: datetime | None
+) -> tuple[float, ...]:
+    """Return the worst loss before each new point, in seconds.
+
+    While nothing could be recovered, all since the source is ``known`` would have been lost; nothing counts before.
+    """
+    bare = bare_until(points, begin=begin, until=until, known=known)
+    return (
+        *(() if bare is None or known is None else ((bare - known).total_seconds(),)),
+        *(
+            (end - data_of).total_seconds()
+            for _, end, data_of in exposures(points, begin=begin, until=until)
+            if data_of is not None
+        ),
     )
+
+
+def bare_until(
+    points: Sequence[Point], *, begin: datetime, until: datetime, known: datetime | None
+) -> datetime | None:
+    """Return up to when nothing at all of a known source could be recovered; None where something always could."""
+    ends = (end for _, end, data_of in exposures(points, begin=begin, until=until) if data_of is None)
+    return next((end for end in ends if known is not None and known < end), None)
 
 
 def daily_exposure(points: Sequence[Point], *, begin: datetime, until: datetime) -> tuple[DayExposure, ...]:
@@ -128,26 +145,33 @@ def objective_rows(
     facts: AuditFacts, source: SourcePolicy, *, begin: datetime, until: datetime
 ) -> tuple[ObjectiveRow, ...]:
     """Return what was measured of each objective; nothing measured is not shown, never met."""
-    backups = [*backup_points(facts)]
+    backups, log, known = backup_points(facts), wal_points(facts), known_since(facts)
     health = source.health or HealthPolicy()
+
+    def losses(points: Sequence[Point]) -> tuple[tuple[float, ...], str]:
+        bare = bare_until(points, begin=begin, until=until, known=known)
+        why = "" if bare is None else f"; nothing could be recovered before {bare:%Y-%m-%d %H:%M} UTC"
+        return worst_losses(points, begin=begin, until=until, known=known), why
+
+    measured, why = losses(backups)
     rows = [
         _row(
             "Data lost at most, with backups alone (RPO)",
             source.audit.data_loss,
-            worst_losses(backups, begin=begin, until=until),
+            measured,
             never="no proven full backup could be restored in this month",
-            detail="from the data's time of a proven full backup until the next one was proven",
+            detail=f"from the data's time of a proven full backup until the next one was proven{why}",
         )
     ]
     if source.incremental is not None:
-        both = [*backups, *wal_points(facts)]
+        measured, why = losses([*backups, *log])
         rows.append(
             _row(
                 "Data lost at most, with the log (RPO)",
                 health.rpo,
-                worst_losses(both, begin=begin, until=until) if wal_points(facts) else (),
+                measured if log else (),
                 never="no run has stored WAL that could be recovered",
-                detail="until the next run had stored the log behind a base backup",
+                detail=f"until the next run had stored the log behind a base backup{why}",
             )
         )
     rows.append(
