@@ -101,9 +101,7 @@ def worst_losses(
     )
 
 
-def bare_until(
-    points: Sequence[Point], *, begin: datetime, until: datetime, known: datetime | None
-) -> datetime | None:
+def bare_until(points: Sequence[Point], *, begin: datetime, until: datetime, known: datetime | None) -> datetime | None:
     """Return up to when nothing at all of a known source could be recovered; None where something always could."""
     ends = (end for _, end, data_of in exposures(points, begin=begin, until=until) if data_of is None)
     return next((end for end in ends if known is not None and known < end), None)
