@@ -13,6 +13,7 @@ from include.backup.evidence import open_ledger
 from include.backup.inventory import Standing, read_standing
 from include.backup.process import Runner
 from include.backup.proof.record import Result
+from include.backup.proof.times import newest_proofs
 from include.backup.steps import verify as verify_step
 from include.backup.steps.context import StepContext, encryption_of, utc_now
 from include.backup.verification.control import ControlContext, control_prefix, negative_control, real_prover
@@ -66,6 +67,8 @@ def test_a_backup_that_was_damaged_in_the_store_is_red_and_the_others_are_proven
     with pytest.raises(ProofFailedError, match=bad.backup_id):
         verify(context(bad))
     assert read_standing(bad.catalog, bad.backup_id) is Standing.FAILED
+    proofs = newest_proofs(store, bad.source.name)
+    assert [proofs[one.backup_id].failed for one in (bad, good)] == [True, False]
     assert read_standing(good.catalog, good.backup_id) is Standing.PROVEN
 
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from include.backup.base.stored import base_prefix
+from include.backup.catalog import manifest_key
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.health.facts import HealthFacts
 from include.backup.health.finding import Finding
 from include.backup.health.gather import GatherContext, gather
 from include.backup.health.look import find
+from include.backup.manifest import fingerprint
 from include.backup.policy import SourcePolicy
+from include.backup.proof.record import FAILED_ENDING, Result
 from include.backup.store import ObjectStore
 from tests.support.at_scale import POLICY
 from tests.support.audits import SOURCE, shipped
 from tests.support.bases import make_stored_base
 from tests.support.big_store import CLUSTER, NOW, filled
+from tests.support.builders import make_proof
 from tests.support.memory_store import MemoryStore
 from tests.support.supabase_api import RunningApi, running_api
 
@@ -90,3 +95,21 @@ def test_an_incremental_base_backup_is_known_to_build_on_another(api: RunningApi
     }
     facts = gathered(MemoryStore({**store.objects, **more}), api, shipped())
     assert [one.backup_id for one in facts.backups if one.builds_on_another] == [base.backup_id]
+
+
+@pytest.mark.parametrize("later", [None, Result.PASSED])
+def test_a_proof_of_an_old_backup_that_failed_is_told_until_a_later_one_passes(
+    api: RunningApi, later: Result | None
+) -> None:
+    store = filled(10, 100)
+    old = min(key.split("/")[1] for key in store.objects if key.startswith("proofs/") and "_hourly_" in key)
+    manifest = fingerprint(store.objects[manifest_key("tables", old)])
+    results = (Result.FAILED,) if later is None else (Result.FAILED, later)
+    for hour, result in enumerate(results):
+        at = NOW + timedelta(hours=hour)
+        ending = FAILED_ENDING if result is Result.FAILED else ""
+        proof = make_proof(backup_id=old, manifest_sha256=manifest, result=result, finished_at=at)
+        store.objects[f"proofs/{old}/{at:%Y%m%dT%H%M%SZ}_abcdef{ending}.json"] = proof.to_json()
+    source = shipped()
+    found = {finding.key for finding in find(gathered(MemoryStore(store.objects), api, source), source)}
+    assert (f"proof_failed:{old}" in found) is (later is None)

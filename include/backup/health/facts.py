@@ -11,7 +11,8 @@ from include.backup.inventory import Standing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupFact:
-    """One whole backup; ``standing`` is None where nobody looked, since it is not among the newest. Size in bytes.
+    """One whole backup; ``standing`` is None where nobody looked: it is not among the newest, and no listed proof calls
+    it failed. Size in bytes.
 
     ``builds_on_another`` is known of the newest ones too: an incremental base backup does.
     """

@@ -1,6 +1,7 @@
 """Gather what the rules look at: from the store's listing, the newest backups, the log, and Supabase.
 
-The store is listed once; only the newest backups of each tier are read.
+The store is listed once; only the newest backups of each tier are read, and the proofs of those that a listed proof
+calls failed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import Policy, SourcePolicy
 from include.backup.policy.health import HealthPolicy
-from include.backup.proof.times import newest_proofs
+from include.backup.proof.times import NewestProof, newest_proofs
 from include.backup.store import ObjectStore
 from include.backup.supabase.project import SupabaseProject
 from include.backup.wal.provider import Mode, check_watchable, mode_of, watch
@@ -54,9 +55,9 @@ def gather(ctx: GatherContext) -> HealthFacts:
     catalog = every_backup(ctx.source, ctx.store)
     listed = [item for item in catalog.list() if item.archive and item.manifest]
     problems: dict[str, str] = {}
-    proven = newest_proofs(ctx.store, ctx.source.name)
+    proofs = newest_proofs(ctx.store, ctx.source.name)
     backups = tuple(
-        replace(one, proven_at=proven.get(one.backup_id)) for one in _backups(ctx, catalog, listed, problems)
+        _with_proof(one, proofs.get(one.backup_id), catalog) for one in _backups(ctx, catalog, listed, problems)
     )
     unreachable = dict(ctx.unreachable)
     return HealthFacts(
@@ -101,6 +102,16 @@ def _backups(
         for index, item in enumerate(items):
             newest = len(items) - index <= READ_PER_TIER
             yield _backup(ctx, catalog, tier_name, item, problems if index == len(items) - 1 else None, read=newest)
+
+
+def _with_proof(backup: BackupFact, proof: NewestProof | None, catalog: Catalog) -> BackupFact:
+    """Add when a backup was proven last; where that failed, read what its proofs say, however old it is."""
+    if proof is None:
+        return backup
+    looked = backup.standing
+    if looked is None and proof.failed:
+        looked = read_standing(catalog, backup.backup_id)
+    return replace(backup, proven_at=proof.made_at, standing=looked)
 
 
 def _backup(

@@ -10,6 +10,8 @@ from enum import StrEnum
 from include.backup.records import from_json, to_json
 
 FORMAT_VERSION = 1
+# Of the id of a proof that failed, so that a listing of all proofs tells it.
+FAILED_ENDING = "_failed"
 
 
 class Level(StrEnum):

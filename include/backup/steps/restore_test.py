@@ -23,7 +23,7 @@ from include.backup.point_in_time.stored import read_stored
 from include.backup.policy import SourcePolicy
 from include.backup.process import Runner
 from include.backup.proof.prove import ProofRequest, prove
-from include.backup.proof.record import Level, Proof, Result
+from include.backup.proof.record import FAILED_ENDING, Level, Proof, Result
 from include.backup.steps.context import StepContext, encryption_of, utc_now
 from include.backup.steps.dump import SCHEMA_KIND
 from include.backup.store import ObjectStore
@@ -116,7 +116,8 @@ def prove_stored(
     ledger = open_ledger(stored.source, stored.store, clock=clock)
     with reading(stored.store, manifest, what="a restore test", clock=clock):
         made = _prove(stored, manifest, content, runner, log, clock)
-        proof = replace(made, evidence_head=str(ledger.head()))
+        proof_id = made.proof_id if made.result is Result.PASSED else f"{made.proof_id}{FAILED_ENDING}"
+        proof = replace(made, proof_id=proof_id, evidence_head=str(ledger.head()))
     key = f"{proof_prefix(stored.backup_id)}{proof.proof_id}.json"
     stored.store.put_if_absent(key, proof.to_json(), encryption=encryption)
     ledger.append(

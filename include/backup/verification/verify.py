@@ -27,7 +27,7 @@ from include.backup.policy import SourcePolicy
 from include.backup.policy.verification import VerificationPolicy
 from include.backup.process import Runner
 from include.backup.proof.record import Result
-from include.backup.proof.times import newest_proofs
+from include.backup.proof.times import NewestProof, newest_proofs
 from include.backup.records import to_json
 from include.backup.restore.thaw import FROZEN_CLASSES, Thawing, thaw, thaw_state
 from include.backup.retention.cleanup import BASE_TIER
@@ -155,9 +155,10 @@ def verify(ctx: VerificationContext) -> VerificationReport:
 
 
 def _stored(
-    source: SourcePolicy, item: ListedBackup, proofs: Mapping[str, datetime], in_use: Mapping[str, str]
+    source: SourcePolicy, item: ListedBackup, proofs: Mapping[str, NewestProof], in_use: Mapping[str, str]
 ) -> Stored:
     parsed = parse_backup_id(item.backup_id)
+    proof = proofs.get(item.backup_id)
     if item.archive is None or item.manifest is None:
         raise ArchiveError(f"{item.backup_id} is not whole")
     return Stored(
@@ -168,7 +169,7 @@ def _stored(
         stored_at=item.manifest.modified,
         size=item.archive.size,
         storage_class=item.archive.storage_class,
-        proven_at=proofs.get(item.backup_id),
+        proven_at=None if proof is None else proof.made_at,
         in_chain=_proven_in_chain(source, parsed.tier),
         in_use=item.backup_id in in_use,
     )
