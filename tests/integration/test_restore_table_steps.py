@@ -104,14 +104,33 @@ def test_rows_that_go_with_a_deleted_one_are_in_the_copy_and_come_back_from_it(l
     )
     lines = "SELECT string_agg(lines::text, ',' ORDER BY id) FROM lines"
     before = lab.value(NAME, lines)
+    wanted = wish(backup_id, touches_children=True)
     ctx = lab.context(NAME)
-    order, seal = preview_tables(ctx, wish(backup_id, touches_children=True), progress=QUIET)
+    order, seal = preview_tables(ctx, wanted, progress=QUIET)
     copy = back_up_tables(ctx, order)
     carry_out_tables(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
     assert lab.value(NAME, lines) == '(1,50,"of before")'
     undo(lab, copy["backup_id"], "public.orders", "public.lines")
     assert lab.value(NAME, lines) == before
     assert lab.value(NAME, "SELECT note FROM orders WHERE id = 9001") == "since"
+
+
+def test_a_copy_of_before_another_preview_that_lacks_a_child_is_refused(lab: RestoreLab, backup_id: str) -> None:
+    """A preview that is cleared counts anew, and the copy of this run is stored already."""
+    ctx, wanted = lab.context(NAME), wish(backup_id, touches_children=True)
+    lab.do(
+        NAME,
+        "DELETE FROM lines WHERE id > 1;"
+        "INSERT INTO orders (id, customer, note) OVERRIDING SYSTEM VALUE VALUES (9002, 1, 'since')",
+    )
+    back_up_tables(ctx, preview_tables(ctx, wanted, progress=QUIET)[0])
+    lab.do(NAME, "INSERT INTO lines VALUES (4, 9002, 'later')")
+    order, seal = preview_tables(ctx, wanted, progress=QUIET)
+    before = lab.state(NAME)
+    back_up_tables(ctx, order)
+    with pytest.raises(RestoreRefusedError, match=r"has no rows of public\.lines"):
+        carry_out_tables(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert lab.state(NAME) == before
 
 
 def undo(lab: RestoreLab, backup_id: str, *tables: str) -> None:

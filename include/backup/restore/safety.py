@@ -10,6 +10,7 @@ from include.backup.errors import RestoreRefusedError
 from include.backup.policy import RestorePolicy, TierPolicy, Timeouts
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, restore_policy
+from include.backup.restore.target import shown
 from include.backup.retention.duration import Retention
 from include.backup.steps import close_staging, compress, dump, preflight, upload, verify
 from include.backup.steps.context import SAFETY_PREFIX, StepContext
@@ -57,13 +58,18 @@ def require_safety_backup(
 ) -> StepContext:
     """Return the context of the backup that this run has taken first; raises RestoreRefusedError when none is stored.
 
-    A task that was only marked as a success has left none.
+    A task that was only marked as a success has left none, and one of before another preview may lack a table.
     """
     steps = safety_context(ctx, destination, tables=tables)
     if not steps.manifest_is_stored() or steps.store.head(steps.archive_key) is None:
         raise RestoreRefusedError(
             f"{steps.backup_id}, the backup of what would be replaced, is not stored, whatever the tasks' states say; "
             "clear the task that takes it; nothing was changed"
+        )
+    if tables and (without := sorted(set(tables) - set(ctx.catalog.manifest(steps.backup_id).dump.tables))):
+        raise RestoreRefusedError(
+            f"{steps.backup_id} was taken for an earlier preview of this run and has no rows of {shown(without)}; "
+            "nothing was changed, trigger a new run"
         )
     return steps
 
