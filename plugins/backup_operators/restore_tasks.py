@@ -171,8 +171,7 @@ class CompareOperator(LoadBesideOperator):
         from include.backup.restore.work import compare
 
         found = compare(ctx, order, seal, progress=LogProgress(step_log()))
-        every = f"all {order.backup_tables} tables, {found.rows} rows, every row identical"
-        line = f"{found.database} holds {order.backup_id}: {every}"
+        line = found.line(order.backup_id)
         step_log().info("%s", line)
         return {"database": found.database, "tables": found.tables, "rows": found.rows, "line": line}
 

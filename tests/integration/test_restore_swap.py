@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -43,6 +44,19 @@ ALTER DATABASE prod_swap SET work_mem TO '7MB';
 ALTER DATABASE prod_swap SET my.setting TO 'x y''z';
 ALTER ROLE pulse_backup IN DATABASE prod_swap SET statement_timeout TO '9min';
 """
+
+
+WEBHOOK = """
+CREATE SCHEMA net;
+CREATE TABLE net.http_request_queue (id bigserial, url text);
+CREATE FUNCTION net.http_post(url text) RETURNS bigint LANGUAGE sql AS
+  'INSERT INTO net.http_request_queue (url) VALUES (url) RETURNING id';
+CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN PERFORM net.http_post(TG_NAME); RETURN NEW; END';
+CREATE TRIGGER webhook AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION public.tell()
+"""
+ORDERED = "INSERT INTO orders (customer, note) VALUES (1, 'x') RETURNING id"
+QUEUED = "SELECT count(*) FROM net.http_request_queue"
 
 
 def properties(lab: RestoreLab, database: str) -> Any:
@@ -127,50 +141,49 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
 def test_production_acts_while_its_copy_beside_does_not_and_what_takes_its_place_acts_again(
     lab: RestoreLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab.do(
-        "prod_acts",
-        "CREATE SCHEMA net; CREATE TABLE net.http_request_queue (id bigserial, url text);"
-        "CREATE FUNCTION net.http_post(url text) RETURNS bigint LANGUAGE sql AS"
-        " 'INSERT INTO net.http_request_queue (url) VALUES (url) RETURNING id';"
-        "CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM net.http_post(TG_NAME); RETURN NEW; END';"
-        "CREATE TRIGGER webhook AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION public.tell()",
-    )
+    lab.do("prod_acts", WEBHOOK)
     ctx = lab.context("prod_acts")
     order, seal = lab.ordered(ctx, backup_id=lab.backup("prod_acts", prove=True))
     load(ctx, order, progress=QUIET)
-    insert = "INSERT INTO orders (customer, note) VALUES (1, 'x') RETURNING id"
-    queued = "SELECT count(*) FROM net.http_request_queue"
     compare(ctx, order, seal, progress=QUIET)
     with lab.session(order.beside) as session, session.transaction(force_rollback=True):
-        session.execute(insert.encode())
-        assert session.execute(queued.encode()).fetchone() == (0,)
-    lab.value("prod_acts", insert)
-    assert lab.value("prod_acts", queued) == 1
+        session.execute(ORDERED.encode())
+        assert session.execute(QUEUED.encode()).fetchone() == (0,)
+    lab.value("prod_acts", ORDERED)
+    assert lab.value("prod_acts", QUEUED) == 1
     # Everybody comes back at once, and the release finds no place: the swap is done and evident all the same.
     with monkeypatch.context() as crowded:
         crowded.setattr(work, "release", no_place)
         report = swap_in(ctx, order, seal, approve=lambda: yes(seal))
-    assert "does not act yet (too many clients): put it right, then `quarantine release prod_acts" in report.line()
+    assert "does not act yet (too many clients): look, then `quarantine release prod_acts --connection" in report.line()
     assert evidence(lab, "prod_acts")["restore"] == 1
-    lab.value("prod_acts", insert)
-    assert lab.value("prod_acts", queued) == 0
+    lab.value("prod_acts", ORDERED)
+    assert lab.value("prod_acts", QUEUED) == 0
+    # By another name of its server it may be a clone, which must not act a second time.
+    clone = replace(ctx.destination(order), production=False)
+    assert "does not act yet (its server may be a clone" in work._let_act(ctx, order, clone)
+    lab.value("prod_acts", ORDERED)
+    assert lab.value("prod_acts", QUEUED) == 0
     assert swap_in(ctx, order, seal, approve=lambda: yes(seal)).warning == ""
-    assert lab.value("prod_acts", queued) == 0
-    lab.value("prod_acts", insert)
-    assert lab.value("prod_acts", queued) == 1
+    assert lab.value("prod_acts", QUEUED) == 0
+    lab.value("prod_acts", ORDERED)
+    assert lab.value("prod_acts", QUEUED) == 1
 
 
-def test_a_lost_production_database_is_made_anew_under_its_name(lab: RestoreLab) -> None:
+def test_a_lost_production_database_is_made_anew_under_its_name_and_acts_again(lab: RestoreLab) -> None:
+    lab.do("prod_release", WEBHOOK)
     backup_id = lab.backup("prod_release")
     good = lab.state("prod_release")
     lab.drop("prod_release")
     ctx = lab.context("prod_release")
     order, seal = lab.ordered(ctx, backup_id=backup_id)
     assert (order.strategy, order.needs_approval, order.beside) == (Strategy.NEW, False, "prod_release")
+    assert any("act once the copy is in place" in warning for warning in order.warnings)
     load(ctx, order, progress=QUIET)
-    compare(ctx, order, seal, progress=QUIET)
+    assert compare(ctx, order, seal, progress=QUIET).warning == ""
     found = lab.state("prod_release")
     assert (found["orders"], found["notes"]) == (good["orders"], good["notes"])
+    lab.value("prod_release", ORDERED)
+    assert lab.value("prod_release", QUEUED) == 1
     with pytest.raises(RestoreRefusedError, match="asks for no swap"):
         swap_in(ctx, order, seal, approve=lambda: yes(seal))

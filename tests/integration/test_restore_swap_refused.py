@@ -114,6 +114,25 @@ def test_a_source_of_another_name_counts_as_production_too(lab: RestoreLab, fail
     assert (order.production, order.needs_approval) == (True, True)
 
 
+def test_the_source_by_another_name_of_its_server_is_asked_about_and_stays_quarantined(
+    lab: RestoreLab, failing: str
+) -> None:
+    lab.extra_connections["by_another_name"] = replace(lab.superuser, host="127.1", sslmode="require")
+    ctx = lab.context("prod_fail")
+    assert ctx.source.restore is not None
+    server = RestoreServer(name="alias", connection="by_another_name", production=False)
+    source = replace(ctx.source, restore=replace(ctx.source.restore, servers={"alias": server}))
+    order, _ = lab.ordered(
+        lab.context("prod_fail", source=source),
+        backup_id=failing,
+        where=Where.NAMED,
+        database="prod_fail",
+        replace=True,
+    )
+    assert (order.production, order.needs_approval) == (True, True)
+    assert any("it stays quarantined" in warning for warning in order.warnings)
+
+
 def test_the_policy_is_asked_again_by_every_step(lab: RestoreLab, failing: str) -> None:
     ctx = lab.context("prod_fail")
     order, seal = lab.ordered(ctx, backup_id=failing, where=Where.SCRATCH)

@@ -61,7 +61,7 @@ def _swap(session: Session, ctx: RestoreContext, order: RestoreOrder, seal: str)
     with session.output.progress() as progress:
         load(ctx, order, progress=progress)
         compared = compare(ctx, order, seal, progress=progress)
-    identical = f"{order.backup_id}: {compared.tables} tables, {compared.rows} rows, every row identical"
+    identical = compared.line(order.backup_id)
     if not order.replaces:
         return _Done(facts={"rows": compared.rows}, lines=(identical,))
     report = swap_in(ctx, order, seal, approve=lambda: _approval(seal))

@@ -180,6 +180,7 @@ def _order(
 ) -> RestoreOrder:
     manifest = plan.request.manifest
     replaces = strategy is not Strategy.NEW
+    production = destination.production or _is_the_dumped_one(plan, destination)
     guess = history_estimate(ctx.store, manifest, proofs, replaces=replaces)
     return RestoreOrder(
         restore_id=ctx.restore_id,
@@ -195,7 +196,7 @@ def _order(
         beside=plan.request.target.database,
         kept=name_beside(destination.database, "old", ctx.restore_id),
         strategy=strategy,
-        production=destination.production or _is_the_dumped_one(plan, destination),
+        production=production,
         dry_run=wish.dry_run,
         unproven=wish.unproven,
         with_roles=wish.with_roles,
@@ -211,7 +212,13 @@ def _order(
         estimate_basis=guess.basis,
         erased_subjects=erased_since(ctx.store, ctx.source.name, manifest.dump.snapshot.time),
         changes=table_changes({} if before is None else before.rows, manifest),
-        warnings=(*plan.preview.warnings, *refusals, *_left_out(manifest, before), *_window(wish, strategy)),
+        warnings=(
+            *plan.preview.warnings,
+            *refusals,
+            *_left_out(manifest, before),
+            *_window(wish, strategy),
+            *_stays_off(destination, strategy, production=production),
+        ),
         schemas=schemas,
         gives_up_writes=wish.give_up_writes,
     )
@@ -256,6 +263,14 @@ def _is_the_dumped_one(plan: RestorePlan, destination: Destination) -> bool:
     server = plan.request.manifest.dump.server
     known = server.system_identifier is not None and plan.facts.system_identifier == server.system_identifier
     return known and destination.database == server.database
+
+
+def _stays_off(destination: Destination, strategy: Strategy, *, production: bool) -> Iterator[str]:
+    if production and not destination.production and strategy is not Strategy.IN_PLACE:
+        yield (
+            "it stays quarantined: its server has the source's identifier, as a clone has, and the policy does not "
+            "call it production; cron jobs, webhooks and subscriptions are off until `quarantine release`"
+        )
 
 
 def _left_out(manifest: Manifest, before: Before | None) -> Iterator[str]:

@@ -48,13 +48,22 @@ COMPARED = "compared"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """That a restored database was compared with its manifest and every row was identical."""
+    """That a restored database was compared with its manifest and every row was identical.
+
+    ``warning`` is what a person has yet to do; the record has none.
+    """
 
     seal: str
     database: str
     oid: int
     tables: int
     rows: int
+    warning: str = ""
+
+    def line(self, backup_id: str) -> str:
+        """Return one line of evidence."""
+        more = f"; {self.warning}" if self.warning else ""
+        return f"{self.database} holds {backup_id}: {self.tables} tables, {self.rows} rows, every row identical{more}"
 
 
 def back_up_target(ctx: RestoreContext, order: RestoreOrder) -> dict[str, Any]:
@@ -100,16 +109,25 @@ def load(ctx: RestoreContext, order: RestoreOrder, *, progress: Progress) -> Res
 
 
 def compare(ctx: RestoreContext, order: RestoreOrder, seal: str, *, progress: Progress) -> Compared:
-    """Compare what was loaded with the manifest, and record that every row is identical.
+    """Compare what was loaded with the manifest, and record that every row is identical; what is new is done then.
 
     Raises RestoreDiffersError naming what differs; nothing is swapped then.
     """
     destination = ctx.destination(order)
-    target = Target(destination.connection, database=order.beside)
     with connect(destination.connection, settings={}) as session:
         facts = _facts(database_facts(session, order.beside), order.beside)
     if ctx.store.head(_compared_key(order, facts.oid)) is not None:
-        return require_compared(ctx, order, seal, facts.oid)
+        compared = require_compared(ctx, order, seal, facts.oid)
+    else:
+        compared = _compare(ctx, order, seal, facts.oid, progress=progress)
+    if order.strategy is Strategy.NEW:
+        compared = replace(compared, warning=_let_act(ctx, order, destination))
+        record_restore(ctx, order, {"compared_rows": compared.rows, "warning": compared.warning})
+    return compared
+
+
+def _compare(ctx: RestoreContext, order: RestoreOrder, seal: str, oid: int, *, progress: Progress) -> Compared:
+    target = ctx.target(order)
     manifest, _ = read_backup(ctx, order)
     reader = ArchiveReader(ctx.store, manifest)
     progress.phase("comparing", manifest.rows, "rows")
@@ -127,11 +145,9 @@ def compare(ctx: RestoreContext, order: RestoreOrder, seal: str, *, progress: Pr
             f"{target.describe()} differs from what was dumped in {len(found.differences)} places: "
             f"{shown([str(difference) for difference in found.differences])}; it is kept, and nothing was replaced"
         )
-    compared = Compared(seal=seal, database=order.beside, oid=facts.oid, tables=found.tables, rows=found.rows)
+    compared = Compared(seal=seal, database=order.beside, oid=oid, tables=found.tables, rows=found.rows)
     content = to_json(compared, format_version=FORMAT_VERSION)
-    ctx.store.put_if_absent(_compared_key(order, facts.oid), content, encryption=ctx.encryption)
-    if order.strategy is Strategy.NEW:
-        record_restore(ctx, order, {"compared_rows": found.rows})
+    ctx.store.put_if_absent(_compared_key(order, oid), content, encryption=ctx.encryption)
     return compared
 
 
@@ -166,8 +182,7 @@ def swap_in(ctx: RestoreContext, order: RestoreOrder, seal: str, *, approve: Cal
             ),
         )
         ctx.log.info("%s", report.line())
-        if destination.production:
-            report = replace(report, warning=_let_act(ctx, destination))
+        report = replace(report, warning=_let_act(ctx, order, destination))
     record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
     return report
 
@@ -191,24 +206,31 @@ def _approved(ctx: RestoreContext, seal: str, approve: Callable[[], Approval], *
     return approval
 
 
-def _let_act(ctx: RestoreContext, destination: Destination) -> str:
+def _let_act(ctx: RestoreContext, order: RestoreOrder, destination: Destination) -> str:
     """Release what has become production: its jobs and webhooks are wanted again. Any other copy stays quarantined.
 
-    Returns what a person has to do when it failed: the database is in place all the same.
+    So does what only the cluster's identifier makes production: a clone of that cluster has it too. Returns what a
+    person has to do then, or when the release failed: the database is in place all the same.
     """
+    if not (order.production or destination.production):
+        return ""
     target = Target(destination.connection, database=destination.database)
     try:
-        if quarantined(target.endpoint):
+        if not quarantined(target.endpoint):
+            return ""
+        if destination.production:
             released = release(target.endpoint)
             ctx.log.info("released: %s", ", ".join(item.line() for item in released.items))
+            return ""
+        why = "its server may be a clone, since the policy does not call it production"
     except (QuarantineError, SourceError, psycopg.Error) as error:
-        warning = (
-            f"{target.describe()} does not act yet ({' '.join(str(error).split())}): put it right, then `quarantine "
-            f"release {ctx.source.name} --connection {destination.conn_id} --database {target.database}`"
-        )
-        ctx.log.warning("%s", warning)
-        return warning
-    return ""
+        why = " ".join(str(error).split())
+    warning = (
+        f"{target.describe()} does not act yet ({why}): look, then `quarantine release {ctx.source.name} "
+        f"--connection {destination.conn_id} --database {target.database}`"
+    )
+    ctx.log.warning("%s", warning)
+    return warning
 
 
 def check_afterwards(ctx: RestoreContext, order: RestoreOrder) -> int:
