@@ -13,6 +13,7 @@ import pytest
 
 from include.backup.connections import DatabaseConnection
 from include.backup.policy import SHIPPED_POLICY, SourcePolicy, load_policy
+from include.local import ports
 from include.local.stack import Stack
 from tests.support.contexts import ContextMaker
 from tests.support.source15 import source15_server
@@ -21,6 +22,7 @@ from tests.support.stack_image import StackImage
 SAMPLE_MB = 12
 AIRFLOW = "the shared Airflow"
 AIRFLOW_FILES = "test_airflow_"
+AIRFLOW_SECONDS = 1800
 POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -71,7 +73,10 @@ def source15(state_dir: Path) -> Iterator[DatabaseConnection]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests of the shared Airflow, which take longest."""
+    """Begin with the tests of the shared Airflow, which take longest; a test's time has what its fixtures wait for."""
+    for item in items:
+        if scope_of(item.nodeid) == AIRFLOW and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(AIRFLOW_SECONDS))
     items.sort(key=lambda item: scope_of(item.nodeid) != AIRFLOW)
 
 
@@ -98,3 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(("AIRFLOW", "AWS_", "PG", "PULSE_", "BACKUP_")):
             del os.environ[name]
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    if worker and workers:
+        # Ports of their own for each worker: what is free now another one may be about to take.
+        ports.FREE_RANGE = ports.FREE_RANGE[int(worker.removeprefix("gw")) :: int(workers)]

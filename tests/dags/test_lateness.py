@@ -41,7 +41,7 @@ def test_a_missed_slot_that_starts_on_unpause_is_skipped_and_says_so() -> None:
 
 
 def test_a_run_in_time_goes_on() -> None:
-    assert execute(context(run_type="scheduled", late=timedelta(minutes=1)))["seconds_late"] == 60
+    assert 60 <= execute(context(run_type="scheduled", late=timedelta(minutes=1)))["seconds_late"] < 120
 
 
 @pytest.mark.parametrize("given", [{"run_type": "manual"}, {"run_type": "scheduled", "try_number": 2}])

@@ -6,10 +6,11 @@ import json
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from backup_operators.redaction import MASK, Redactor
+from tests.support.properties import given
 
 SECRET = "pä ss/w@rd:\"1%'"
 

@@ -32,7 +32,7 @@ def store(monkeypatch: pytest.MonkeyPatch, hosted: RunningApi) -> MemoryStore:
     monkeypatch.setattr("include.backup.evidence.ledger.encryption_of", lambda *_: PLAIN)
     monkeypatch.setattr("include.backup.point_in_time.hosted.POLL_SECONDS", 0.05)
     monkeypatch.setattr("include.backup.point_in_time.hosted.BEGIN_SECONDS", 0.5)
-    hosted.project.restore_seconds = 0.3
+    hosted.project.restore_seconds = 3.0
     return made
 
 

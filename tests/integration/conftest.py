@@ -19,7 +19,7 @@ CREATE TABLE public.blobs AS SELECT n AS id,
 """
 # One row whose constraint takes its time to check, also when it is restored.
 SLOW_ROW = """
-CREATE FUNCTION public.slow(id int) RETURNS boolean LANGUAGE sql AS 'SELECT id <> 1 OR pg_sleep(4)::text = ''''';
+CREATE FUNCTION public.slow(id int) RETURNS boolean LANGUAGE sql AS 'SELECT id <> 1 OR pg_sleep(8)::text = ''''';
 CREATE TABLE public.slow_to_load (id int CHECK (public.slow(id)));
 INSERT INTO public.slow_to_load VALUES (2), (1)
 """

@@ -23,7 +23,7 @@ from tests.support.scenarios import Scenarios, at_the_same_time
 
 DAILY = "pulse_messages.daily_backup"
 RELEASE = {"release": "2025.3.1", "git_sha": "0123abc"}
-SCRIPT_SECONDS = 240
+SCRIPT_SECONDS = 600
 CHECKED = ("preflight", "dump", "compress", "upload", "verify", "close_staging")
 LARGEST_XCOM_BYTES = 2000
 EVIDENCE = {

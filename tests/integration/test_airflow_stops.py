@@ -19,7 +19,7 @@ from tests.support.airflow_stack import AirflowStack
 from tests.support.scenarios import Scenarios, at_the_same_time
 
 DEATH_SECONDS = 10.0
-ON_KILL_SECONDS = 20.0
+ON_KILL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def late_run(lab: AirflowStack) -> Stopped:
     assert usual.wait() == "success", usual.story()
     run = lab.daily("late_run")
     with lab.locked_table(run.source):
-        until(lambda: lab.messages(run), seconds=90, what="a message about the late run")
+        until(lambda: lab.messages(run), seconds=270, what="a message about the late run")
         assert run.task("dump")["state"] == "running"
     return ended(run, 0.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -23,10 +24,12 @@ pytest_plugins = ["tests.support.cli_fixtures"]
 
 @pytest.fixture
 def usual(stack: Stack) -> Iterator[None]:
-    """Let the stand-in answer as usual again afterwards."""
+    """Let Supabase's own backup of today have been taken hours ago, and the stand-in answer as usual afterwards."""
+    due = datetime.now(UTC) - timedelta(hours=12)
+    stack.supabase.change(schedule_for=f"{due:%H:%M}:00")
     yield
     stack.supabase.forget_faults()
-    stack.supabase.change(backups=None, pitr_enabled=False)
+    stack.supabase.change(backups=None, pitr_enabled=False, schedule_for="02:00:00")
 
 
 def project(stack: Stack) -> SupabaseProject:

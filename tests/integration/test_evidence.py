@@ -38,7 +38,7 @@ def ledger_of(connection: StoreConnection, source: str, *, bucket: str = BUCKET)
 def write_many(connection: StoreConnection, writer: int, start: Any) -> None:
     """One process: its own events, and two that all processes try to record: a hold, and a change of the policy."""
     ledger = ledger_of(connection, "race")
-    start.wait(60)
+    start.wait(200)
     for number in range(EACH):
         ledger.append(EventKind.BACKUP, subject=f"{writer}-{number}", actor=f"writer {writer}")
     ledger.append(EventKind.HOLD, subject="shared", actor=f"writer {writer}", once="shared")

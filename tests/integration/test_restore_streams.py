@@ -114,7 +114,9 @@ def test_a_table_that_is_not_right_is_not_there_at_all(
 def sessions(site: Site) -> int:
     with site.session("postgres") as session:
         row = session.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND state <> 'idle'", (TARGET,)
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = %s AND state <> 'idle' AND backend_type = 'client backend'",
+            (TARGET,),
         ).fetchone()
     return int(row[0]) if row else 0
 

@@ -75,7 +75,8 @@ def test_one_kill_at_each_step_loses_nothing(stack: Stack, state_dir: Path) -> N
         base, start = begin(runs)
         with Writer(runs.source, pause=0.005) as writer:
             for number, moment in enumerate(Moment):
-                assert runs.kill_at(moment), f"no run came to {moment.name}"
+                # A receiver may have come and gone between two looks.
+                assert any(runs.kill_at(moment) for _ in range(3)), f"no run came to {moment.name}"
                 assert_nothing_left_unstored(runs.source, start)
                 if number % 2:
                     runs.delete_staging()

@@ -24,8 +24,8 @@ SCRATCH_SERVER = "postgres -D"
 LOADING = "[local] COPY"
 POLL_SECONDS = 1.0
 WRITE_SECONDS = 30.0
-TASK_SECONDS = 120.0
-RUN_SECONDS = 240.0
+TASK_SECONDS = 300.0
+RUN_SECONDS = 600.0
 ENDED = ("success", "failed")
 TIERS = {
     "daily_backup": "daily",

@@ -37,7 +37,7 @@ NOWHERE_SLACK = "nowhere_slack"
 # Ids, which are written down wherever they are used.
 NO_SECRETS = ("store_root_key", "store_access_key")
 IMPATIENT = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
 }
 ENVIRONMENT = {
@@ -164,9 +164,8 @@ class AirflowStack:
         return Staging(self.stack.layout.staging, run.backup_id)
 
     def staged(self, source: str) -> list[str]:
-        """Return the names of a source's staging folders but for WAL's, which is received every quarter of an hour."""
-        names = [path.name for path in self.stack.layout.staging.glob(f"{source}_*")]
-        return [name for name in names if not name.startswith(f"{source}_incremental_wal_")]
+        """Return the names of a source's staging folders."""
+        return [path.name for path in self.stack.layout.staging.glob(f"{source}_*")]
 
     def scratch_leftovers(self) -> list[str]:
         """Return scratch folders and processes that work in one."""
@@ -175,8 +174,14 @@ class AirflowStack:
 
     def scratch_processes(self) -> list[str]:
         """Return the commands that work in a scratch folder."""
-        found = [each for base in self._scratch_roots() for each in processes_naming(base)]
-        return [command for pid, command in found if f"{self.stack.layout.scratch}" not in _environment(pid)]
+        told = f"{self.stack.layout.scratch}"
+        left = {pid: command for pid, command in self._naming_scratch() if told not in _environment(pid)}
+        # Who has ended or become another program between the looks is none that stays.
+        again = {pid for pid, _ in self._naming_scratch()} if left else set()
+        return [command for pid, command in left.items() if pid in again and told not in _environment(pid)]
+
+    def _naming_scratch(self) -> list[tuple[int, str]]:
+        return [each for base in self._scratch_roots() for each in processes_naming(base)]
 
     def _scratch_roots(self) -> tuple[Path, Path]:
         root = self.stack.layout.scratch

@@ -7,7 +7,7 @@ import threading
 from tests.faults.http_fault import Predicate, Request
 from tests.faults.s3_proxy import Exchange, S3Proxy
 
-HOLD_SECONDS = 120.0
+HOLD_SECONDS = 300.0
 
 
 class Hold:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from backports import zstd
-from hypothesis import given
 from hypothesis import strategies as st
 
 from include.backup.archive.members import (
@@ -20,6 +19,7 @@ from include.backup.archive.members import (
     without_trailer,
 )
 from include.backup.errors import TruncatedMemberError
+from tests.support.properties import given
 
 ROWS = b"1\tone\n2\ttwo\n3\t\\N\n"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from include.backup.backup_id import KINDS, SOURCE_NAME, TIERS, make_backup_id, parse_backup_id
 from include.backup.errors import ParameterError
+from tests.support.properties import given
 
 DUE = datetime(2025, 1, 19, 2, 0, 0, tzinfo=UTC)
 

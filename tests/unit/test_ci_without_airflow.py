@@ -148,7 +148,7 @@ class TestOutOfReach:
             outcome = run(**{**GOOD, "AIRFLOW_URL": f"http://localhost:{hole.port}", "DEADLINE_SECONDS": "1"})
         assert outcome.exit_code == 3
         assert "out of reach" in outcome.error
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25  # without the deadline curl alone takes 30
 
     def test_a_certificate_that_is_not_trusted_ends_with_3_without_retries(self, tmp_path: Path) -> None:
         tls = make_tls(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from include.backup.errors import TocError
@@ -14,6 +13,7 @@ from include.backup.restore.statements import (
     required_roles,
     unquoted,
 )
+from tests.support.properties import given
 from tests.support.records import make_entry, make_manifest, make_toc
 
 GLOBALS = r"""

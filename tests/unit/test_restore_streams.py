@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from include.backup.restore import streams
 from include.backup.restore.streams import Stream, share_out
 from include.backup.restore.tables import SPLIT_BYTES, TableTask, to_be_split
+from tests.support.properties import given
 from tests.support.records import make_member
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hypothesis import given
 from hypothesis import strategies as st
 
 from include.backup.archive.reader import ArchiveReader
 from include.backup.manifest import Member
 from include.backup.restore.tables import RUN_BYTES, SMALL_BYTES, TableTask, side_by_side
 from include.backup.store import ObjectStore
+from tests.support.properties import given
 from tests.support.records import make_manifest, make_member
 
 KIB = 1024
