@@ -132,6 +132,7 @@ def test_the_verification_reads_the_stored_log_back_and_finds_what_was_damaged_o
         lost = looked()
         assert (lost.segments, lost.read_back) == (sound.segments - 1, sound.segments - 1)
         assert any(victim.name in problem for problem in lost.problems) or lost.gaps > sound.gaps
+        assert ", no gap" not in lost.line()
     finally:
         as_it_was = {name: honest[name] for name in ("ServerSideEncryption", "SSEKMSKeyId")}
         store.s3.put_object(Bucket=store.bucket, Key=key, Body=content, Metadata=metadata, **as_it_was)

@@ -19,10 +19,12 @@ from include.backup.manifest import fingerprint
 from include.backup.policy import SourcePolicy
 from include.backup.proof.record import FAILED_ENDING, Result
 from include.backup.store import ObjectStore
-from tests.support.at_scale import POLICY
+from include.backup.verification.log import check_log
+from include.backup.wal.segments import Segment
+from tests.support.at_scale import NOBODY, POLICY, with_log
 from tests.support.audits import SOURCE, shipped
 from tests.support.bases import make_stored_base
-from tests.support.big_store import CLUSTER, NOW, filled
+from tests.support.big_store import CLUSTER, KEYS, NOW, filled
 from tests.support.builders import make_proof
 from tests.support.memory_store import MemoryStore
 from tests.support.supabase_api import RunningApi, running_api
@@ -36,14 +38,16 @@ def api() -> Iterator[RunningApi]:
         yield running
 
 
-def gathered(store: ObjectStore, api: RunningApi, source: SourcePolicy) -> HealthFacts:
+def gathered(
+    store: ObjectStore, api: RunningApi, source: SourcePolicy, database: DatabaseConnection = HOSTED
+) -> HealthFacts:
     return gather(
         GatherContext(
             policy=POLICY,
             source=source,
             store=store,
             store_connection=StoreConnection(region="us-east-1"),
-            database=HOSTED,
+            database=database,
             open_project=lambda: None if source.supabase is None else api.open(deadline_seconds=0.5),
             now=NOW,
         )
@@ -113,3 +117,22 @@ def test_a_proof_of_an_old_backup_that_failed_is_told_until_a_later_one_passes(
     source = shipped()
     found = {finding.key for finding in find(gathered(MemoryStore(store.objects), api, source), source)}
     assert (f"proof_failed:{old}" in found) is (later is None)
+
+
+def test_each_gap_behind_the_oldest_base_backup_is_told_for_itself_and_no_older_one(api: RunningApi) -> None:
+    there = {
+        KEYS.segment(Segment(timeline=1, number=number)): b"" for number in range(1, 30) if number not in (3, 12, 20)
+    }
+    store, base = with_log(1, 29).objects, make_stored_base(NOW, start_lsn="0/5000028", stop_lsn="0/6000000")
+    kept = {key: content for key, content in store.items() if not key.startswith(base_prefix(CLUSTER))}
+    newest = {
+        f"{base_prefix(CLUSTER)}{base.backup_id}.tar": b"",
+        f"{base_prefix(CLUSTER)}{base.backup_id}.manifest.json": base.manifest.to_json(),
+    }
+    source, whole = shipped(), MemoryStore({**kept, **there, **newest})
+    found = of_the_log(gathered(whole, api, source, NOBODY), source)
+    assert {key for key in found if key.startswith("wal_gap")} == {
+        f"wal_gap:{Segment(timeline=1, number=number).name}" for number in (12, 20)
+    }
+    looked = check_log(source, whole, NOBODY, read=0, seed="run", now=NOW)
+    assert (looked.gaps, sum("no time within them" in problem for problem in looked.problems)) == (3, 2)

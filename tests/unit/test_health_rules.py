@@ -248,11 +248,11 @@ def test_a_request_that_the_service_outside_did_not_get_is_told(source: SourcePo
 @pytest.mark.parametrize(
     ("wal", "wanted"),
     [
-        (WalFacts(rpo_seconds=60.0, gaps=(), problems=()), set()),
-        (WalFacts(rpo_seconds=3601.0, gaps=(), problems=()), {"rpo:wal"}),
-        (WalFacts(rpo_seconds=None, gaps=(), problems=()), {"rpo:wal"}),
-        (WalFacts(rpo_seconds=60.0, gaps=("WAL is missing: 1 to 2",), problems=()), {"wal_gap:WAL is missing"}),
-        (WalFacts(rpo_seconds=60.0, gaps=(), problems=("the slot is lost: x",)), {"wal:the slot is lost"}),
+        (WalFacts(rpo_seconds=60.0, gaps={}, problems=()), set()),
+        (WalFacts(rpo_seconds=3601.0, gaps={}, problems=()), {"rpo:wal"}),
+        (WalFacts(rpo_seconds=None, gaps={}, problems=()), {"rpo:wal"}),
+        (WalFacts(rpo_seconds=60.0, gaps={"A": "A to B", "C": "C to D"}, problems=()), {"wal_gap:A", "wal_gap:C"}),
+        (WalFacts(rpo_seconds=60.0, gaps={}, problems=("the slot is lost: x",)), {"wal:the slot is lost"}),
     ],
 )
 def test_what_is_wrong_with_the_log_is_told(source: SourcePolicy, wal: WalFacts, wanted: set[str]) -> None:
@@ -314,9 +314,9 @@ EVERY_RULE: Mapping[str, dict[str, Any]] = {
     "stale": {"airflow": AirflowFacts(dags=(DagFact(dag_id="d", paused=False, stale=True),))},
     "pool": {"airflow": AirflowFacts(pools=frozenset({"default_pool"}))},
     "stuck": {"airflow": AirflowFacts(tasks=(task("queued", 31),))},
-    "rpo": {"wal": WalFacts(rpo_seconds=None, gaps=(), problems=())},
-    "wal_gap": {"wal": WalFacts(rpo_seconds=1.0, gaps=("WAL is missing: 1",), problems=())},
-    "wal": {"wal": WalFacts(rpo_seconds=1.0, gaps=(), problems=("the slot is lost: x",))},
+    "rpo": {"wal": WalFacts(rpo_seconds=None, gaps={}, problems=())},
+    "wal_gap": {"wal": WalFacts(rpo_seconds=1.0, gaps={"A": "A is missing"}, problems=())},
+    "wal": {"wal": WalFacts(rpo_seconds=1.0, gaps={}, problems=("the slot is lost: x",))},
     "capacity": {"disks": (DiskFact(name="d", used=99, size=100),)},
 }
 
@@ -353,7 +353,7 @@ def test_every_finding_says_what_to_do_and_the_worst_come_first(source: SourcePo
     everything = facts(
         backup(3, standing=Standing.FAILED, proofs=0),
         airflow=AirflowFacts(dags=(DagFact(dag_id="d", paused=True, stale=False),)),
-        wal=WalFacts(rpo_seconds=None, gaps=(), problems=("p",)),
+        wal=WalFacts(rpo_seconds=None, gaps={}, problems=("p",)),
         disks=(DiskFact(name="d", used=99, size=100),),
     )
     findings = find(everything, source)

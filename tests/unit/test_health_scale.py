@@ -42,7 +42,7 @@ def test_ten_thousand_backups_and_a_million_segments_are_looked_at_in_seconds() 
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     print(f"{seconds:.1f} s, {grown:.0f} MB more, {store.listed} objects listed, {store.requests('get')} read")
     assert facts.wal is not None
-    assert facts.wal.gaps == ()
+    assert facts.wal.gaps == {}
     assert len(facts.backups) == BACKUPS + 30
     assert store.requests("head") < 200
     assert seconds < SECONDS

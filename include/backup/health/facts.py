@@ -64,10 +64,10 @@ class AirflowFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalFacts:
-    """How the log stands; ``problems`` as the WAL's own assessment words them."""
+    """How the log stands: ``gaps`` by their first missing segment, ``problems`` as its own assessment words them."""
 
     rpo_seconds: float | None
-    gaps: tuple[str, ...]
+    gaps: Mapping[str, str]
     problems: tuple[str, ...]
 
 

@@ -174,7 +174,7 @@ def _wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts | None:
         unreachable["source"] = standing.unreachable
     return WalFacts(
         rpo_seconds=standing.rpo_seconds,
-        gaps=tuple(f"WAL is missing: {gap}" for gap in standing.gaps),
+        gaps={gap.first.name: gap.line() for gap in standing.lost},
         problems=tuple(text for text in standing.problems if standing.unreachable is None or "answer" not in text),
     )
 
@@ -191,7 +191,7 @@ def _provider_wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts |
             with project:
                 watch(ctx.source, project, now=ctx.now)
     except WalRefusedError as error:
-        return WalFacts(rpo_seconds=None, gaps=(), problems=(str(error),))
+        return WalFacts(rpo_seconds=None, gaps={}, problems=(str(error),))
     except SupabaseError as error:
         unreachable["Supabase's Management API"] = str(error)
     return None

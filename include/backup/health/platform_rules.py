@@ -162,13 +162,14 @@ def _wal(facts: HealthFacts, health: HealthPolicy) -> Iterator[Finding]:
             else f"{rpo / 60:.0f} minutes would be lost now; the objective is {health.rpo}",
             next_step=f"`python -m include.backup wal {facts.source}` says what is missing; look at incremental_backup",
         )
-    for text in facts.wal.gaps:
+    for first, text in facts.wal.gaps.items():
         yield Finding(
             rule="wal_gap",
-            subject=text.split(":", 1)[0][:120],
+            subject=first,
             severity=Severity.CRITICAL,
             evidence=text,
-            next_step="take a base backup now: points in time begin anew with it",
+            next_step="take a base backup now, unless one was taken since: points in time begin anew with it; then "
+            "acknowledge this until the backups before it have expired",
         )
     for text in facts.wal.problems:
         yield Finding(

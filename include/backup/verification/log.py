@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from include.backup.wal.keys import ClusterKeys
 from include.backup.wal.segment_file import check_segment
 from include.backup.wal.segments import Segment
 from include.backup.wal.status import WalStanding, read_standing
+
+SHOWN_GAPS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,8 @@ class LogReport:
             f"{self.source}: {self.segments} segments of the log stored, {self.read_back} of them read back, "
             f"{self.windows} base backups to recover from"
         )
-        return text + (f"; PROBLEMS: {'; '.join(self.problems)}" if self.problems else ", no gap")
+        older = f"{self.gaps} gaps, all of them older than any base backup" if self.gaps else "no gap"
+        return text + (f"; PROBLEMS: {'; '.join(self.problems)}" if self.problems else f", {older}")
 
 
 def check_log(
@@ -60,8 +63,14 @@ def check_log(
         read_back=count,
         gaps=len(standing.gaps),
         windows=len(standing.windows),
-        problems=(*standing.problems, *damaged),
+        problems=(*standing.problems, *_lost(standing), *damaged),
     )
+
+
+def _lost(standing: WalStanding) -> Iterator[str]:
+    yield from (gap.line() for gap in standing.lost[:SHOWN_GAPS])
+    if len(standing.lost) > SHOWN_GAPS:
+        yield f"and {len(standing.lost) - SHOWN_GAPS} more gaps"
 
 
 def chosen_segments(chain: Chain, *, most: int, seed: str) -> tuple[Segment, ...]:

@@ -32,6 +32,13 @@ class Gap:
     def segments(self) -> int:
         return self.last.number - self.first.number + 1
 
+    def line(self) -> str:
+        """Return one line for people."""
+        return (
+            f"{self.segments} segments of the log are missing, {self.first.name} to {self.last.name}: no time within "
+            "them can be recovered"
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
@@ -70,6 +77,10 @@ class Chain:
             for timeline, spans in sorted(self.spans.items())
             for one, two in pairwise(spans)
         )
+
+    def gaps_after(self, lsn: int) -> tuple[Gap, ...]:
+        """Return the holes that do not end before a position."""
+        return tuple(gap for gap in self.gaps() if (gap.last.number + 1) * self.size > lsn)
 
     def newest_timeline(self, timeline: int, lsn: int) -> History:
         """Return the newest stored timeline on whose way a position lies: that which recovery follows."""

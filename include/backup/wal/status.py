@@ -40,7 +40,10 @@ class SlotNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalStanding:
-    """How a source's log stands. ``now`` is the window that reaches the newest WAL, and None when none does."""
+    """How a source's log stands. ``now`` is the window that reaches the newest WAL, and None when none does.
+
+    ``lost`` are the gaps behind the oldest base backup: times that it was kept for and that cannot be recovered.
+    """
 
     source: str
     last: RunRecord | None
@@ -48,6 +51,7 @@ class WalStanding:
     windows: tuple[Window, ...]
     now: Window | None
     gaps: tuple[Gap, ...]
+    lost: tuple[Gap, ...]
     slot: SlotNow | None
     unreachable: str | None
     rpo_seconds: float | None
@@ -82,6 +86,7 @@ def read_standing(
         windows=found,
         now=window,
         gaps=chain.gaps(),
+        lost=chain.gaps_after(min(base.start for base in bases)) if bases else (),
         slot=slot,
         unreachable=unreachable,
         rpo_seconds=None if window is None else max(0.0, (now - window.latest).total_seconds()),
