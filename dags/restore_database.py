@@ -23,7 +23,8 @@ exactly what was previewed, for `response_timeout`. After that, or when the targ
 `swap_databases` is not retried by itself; cleared, it finds what it has done and does the rest, without another yes.
 
 **Undo** While the old database is kept: `python -m include.backup restore SOURCE --undo RESTORE_ID`. It renames back,
-and says what was written since. Later: restore the backup of `take_safety_backup` by its id.
+and says what was written since. Later: restore the backup of `take_safety_backup` by its id. Nobody proves it: tick
+`Also a backup that nobody has proven`.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ ADVICE = {
     "restore_beside": f"{UNTOUCHED} Put it right, then clear `restore_beside`.",
     "compare_rows": f"{UNTOUCHED} Look at the restored database beside; choose another backup.",
     "swap_databases": "The log says if the names were changed; if not, production is as it was. Cleared, it goes on.",
-    "restore_in_place": "The log says whether it was rolled back; if not, restore the safety backup.",
+    "restore_in_place": "The log says if it was rolled back; if not, restore the safety backup, though unproven.",
     "check_afterwards": "The restored database is in place, and a check fails; the runbook says how to go back.",
     "keep_old": "The restored database is in place. Clear `keep_old`, which says until when the old one stays.",
 }

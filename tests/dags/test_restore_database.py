@@ -48,6 +48,8 @@ def test_the_tasks_are_one_chain(dag: Any) -> None:
 
 def test_the_runbook_says_everything_and_only_people_start_it(dag: Any) -> None:
     assert all(f"**{word}**" in dag.doc_md for word in ("What", "When", "Needs", "Changes", "Run again", "Undo"))
+    undo = " ".join(dag.doc_md.partition("**Undo**")[2].split())
+    assert f"tick `{dag.params.get_param('unproven').schema['title']}`" in undo  # nobody proves the copy of before
     assert set(dag.tags) == {Tag.RESTORE, Tag.TRIGGERED}
     assert dag.is_paused_upon_creation is True
     assert dag.timetable.can_be_scheduled is False

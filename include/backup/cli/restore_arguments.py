@@ -37,8 +37,8 @@ by name; the old database stays beside. The role is that of the policy's restore
 
 --in-place is for hosted databases, which cannot be renamed (Supabase's `postgres`): backed up first, then the schemas
 that this role owns are dropped and made anew in one transaction, and compared. Nothing stays beside: to go back,
-restore the safety backup that it names. Stop what writes to these schemas first: what is written once that backup has
-begun is in no copy, and the restore refuses then, but for --give-up-writes.
+restore the safety backup that it names, with --unproven. Stop what writes to these schemas first: what is written once
+that backup has begun is in no copy, and the restore refuses then, but for --give-up-writes.
 """
 RESTORE_PROJECT_EPILOG = """\
 examples:

@@ -62,7 +62,7 @@ def find_undo(ctx: RestoreContext, restore_id: str) -> Undo:
         raise RestoreRefusedError(f"{now.name} is what it was before {restore_id}; nothing is to be given back")
     if not in_place and (old is None or old.oid != kept.oid):
         raise RestoreRefusedError(
-            f"{kept.database} is gone; restore the safety backup of {restore_id} instead (`list` shows it)"
+            f"{kept.database} is gone; restore the safety backup of {restore_id} instead (`list` shows it, unproven)"
         )
     if now is None:
         raise RestoreRefusedError(f"there is no {kept.replaced_by}; rename {kept.database} by hand")
