@@ -221,7 +221,9 @@ def busy_month(**overrides: Any) -> AuditFacts:
         "uses": trend[-1].uses,
         "trend": tuple(trend),
         "wal_runs": tuple(wal),
-        "copies": CopiesFacts(reports=29, met=29, newest="3-2-1 met: 3 of 3 copies", off_site=1),
+        "copies": CopiesFacts(
+            reports=29, met=29, newest="3-2-1 met: 3 of 3 copies", newest_at=at(31, 2, 30), off_site=1
+        ),
         "fleet": (
             SourceFact(source=SOURCE, heartbeat=Heartbeat(source=SOURCE, at=MADE_AT, alerts=0, run_id="r")),
             SourceFact(source="shop", unknown=f"the store did not answer {HOSTILE}"),

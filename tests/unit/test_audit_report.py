@@ -10,7 +10,7 @@ import pytest
 
 from include.backup.audit.build import build_report
 from include.backup.audit.controls import CONTROLS
-from include.backup.audit.facts import Asked, LedgerFacts, SourceFact, Use, WalRun
+from include.backup.audit.facts import Asked, CopiesFacts, LedgerFacts, SourceFact, Use, WalRun
 from include.backup.audit.fleet import FRESH, SharedStores, fleet_lines, fleet_rows
 from include.backup.audit.gather import policy_key
 from include.backup.audit.month import Month, month_to_report
@@ -27,6 +27,7 @@ from include.backup.inventory import Standing
 from include.backup.policy import SourcePolicy
 from include.backup.policy.audit import AuditPolicy, Prices
 from include.backup.records import from_json
+from include.backup.retention.plan import Candidate, Decision, Reason
 from tests.support.audits import (
     MADE_AT,
     MONTH,
@@ -340,6 +341,69 @@ def test_with_nothing_to_show_no_control_is_shown() -> None:
     assert len(report.controls) == len(CONTROLS)
     assert {row.framework for row in report.controls} == {"SOC 2", "ISO/IEC 27001:2022", "HIPAA"}
     assert control(audit_report(store_tls=False), "CC6.7")[0] is Shown.CONTRADICTED
+
+
+FULL_COPIES = CopiesFacts(reports=30, met=27, newest="3-2-1 met: 3 of 3 copies", newest_at=at(30, 3))
+
+
+@pytest.mark.parametrize(
+    ("copies", "state"),
+    [
+        (FULL_COPIES, Shown.SHOWN),
+        (replace(FULL_COPIES, met=26), Shown.CONTRADICTED),
+        (replace(FULL_COPIES, newest_at=at(29)), Shown.CONTRADICTED),
+        (replace(FULL_COPIES, met=29, newest="3-2-1 NOT met: 2 of 3 copies"), Shown.CONTRADICTED),
+        (CopiesFacts(reports=3), Shown.NOT_SHOWN),
+    ],
+)
+def test_copies_at_another_place_are_shown_by_most_of_the_months_reports_and_by_its_last_days(
+    copies: CopiesFacts, state: Shown
+) -> None:
+    report = audit_report(copies=copies)
+    assert (control(report, "A.8.13 c")[0], control(report, "A1.2")[0]) == (state, state)
+    assert any("of the month" in text and "3-2-1" in text for text in report.problems) is (state is Shown.CONTRADICTED)
+
+
+@pytest.mark.parametrize(
+    ("unproven", "state"),
+    [({1, 2, 3}, Shown.SHOWN), ({1, 2, 3, 4}, Shown.CONTRADICTED), ({0}, Shown.CONTRADICTED)],
+)
+def test_recovery_is_tested_where_most_backups_are_proven_and_half_of_each_tier(
+    unproven: set[int], state: Shown
+) -> None:
+    days = [backup(day, standing=Standing.UNPROVEN if day in unproven else Standing.PROVEN) for day in range(1, 32)]
+    archive = backup(1, tier="monthly", hour=4, standing=Standing.UNPROVEN if 0 in unproven else Standing.PROVEN)
+    found = control(audit_report(backups=(*days, archive)), "A1.3")
+    assert found[0] is state
+    assert f"{32 - len(unproven)} of 32 backups" in found[1]
+
+
+@pytest.mark.parametrize(("hours", "state"), [(2.5, Shown.SHOWN), (2.6, Shown.CONTRADICTED)])
+def test_systems_are_watched_where_health_looked_shortly_before_the_report(hours: float, state: Shown) -> None:
+    beat = Heartbeat(source=SOURCE, at=MADE_AT - timedelta(hours=hours), alerts=0, run_id="r")
+    assert control(audit_report(fleet=(SourceFact(source=SOURCE, heartbeat=beat),)), "CC7.2")[0] is state
+
+
+@pytest.mark.parametrize(
+    ("reason", "day", "state"),
+    [
+        (Reason.EXPIRED, 24, Shown.CONTRADICTED),
+        (Reason.EXPIRED, 25, Shown.SHOWN),
+        (Reason.HELD, 1, Shown.SHOWN),
+    ],
+)
+def test_retention_is_followed_where_nothing_is_left_that_expired_days_ago(
+    reason: Reason, day: int, state: Shown
+) -> None:
+    one = backup(day)
+    found = Candidate(backup_id=one.backup_id, tier="daily", kind="full", snapshot_time=at(day, 2, 1))
+    report = audit_report(
+        backups=(one,),
+        decisions=(Decision(backup=found, reason=reason, detail=""),),
+        made_at=at(24, 2, 1) + timedelta(days=9, minutes=1),
+    )
+    assert control(report, "A.8.13 b")[0] is state
+    assert any(one.backup_id in text for text in report.problems) is (state is Shown.CONTRADICTED)
 
 
 def test_a_good_month_has_nothing_to_object_to() -> None:

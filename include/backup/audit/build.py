@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from include.backup.audit.controls import control_rows
+from include.backup.audit.controls import REMOVED_WITHIN, control_rows, off_site
 from include.backup.audit.event_values import number_of, text_of
 from include.backup.audit.facts import AuditFacts, BackupFact
 from include.backup.audit.fleet import fleet_rows
@@ -28,14 +28,15 @@ from include.backup.audit.people import (
     within,
 )
 from include.backup.audit.policy import policy_row
-from include.backup.audit.report import BackupRow, LedgerRow, LiveTest, PriceList, Report, Shown
+from include.backup.audit.report import BackupRow, CopiesRow, LedgerRow, LiveTest, PriceList, Report, Shown
 from include.backup.audit.storage import cost_rows
 from include.backup.audit.tiers import PASSED, known_since, tier_rows
 from include.backup.evidence.record import EventKind
 from include.backup.inventory import Standing
 from include.backup.policy import SourcePolicy
 from include.backup.policy.health import HealthPolicy
-from include.backup.retention.plan import Decision
+from include.backup.retention.cleanup import cleanup_rules
+from include.backup.retention.plan import Decision, Reason, TierRule
 
 NOT_ASKED = "not asked"
 NAMED = 5
@@ -98,6 +99,8 @@ def build_report(facts: AuditFacts, source: SourcePolicy, *, tested_by: str | No
         controls=(),
         fleet=fleet_rows(facts.fleet, facts.rejected_sources, now=facts.made_at),
         policy=policy_row(facts.policies, until=until),
+        copies_met=CopiesRow(reports=facts.copies.reports, met=facts.copies.met, newest_at=facts.copies.newest_at),
+        overdue=tuple(_overdue(facts, cleanup_rules(source))),
     )
     report = replace(report, controls=control_rows(report))
     return replace(report, problems=tuple(_problems(report)))
@@ -158,6 +161,16 @@ def _kept(decisions: tuple[Decision, ...]) -> dict[str, int]:
     return counts
 
 
+def _overdue(facts: AuditFacts, rules: Mapping[str, TierRule]) -> Iterator[str]:
+    """Yield what expired longer ago than a cleanup needs; what is thinned out ends at no time of its own."""
+    for decision in facts.decisions:
+        backup = decision.backup
+        if decision.reason is Reason.EXPIRED and backup.tier in rules:
+            ended = rules[backup.tier].keep.after(backup.counts_from or backup.snapshot_time)
+            if facts.made_at - ended > REMOVED_WITHIN:
+                yield backup.backup_id
+
+
 def _live_test(facts: AuditFacts, tested_by: str | None) -> LiveTest:
     nothing = LiveTest(
         passed=None, backup_id=None, proof_id=None, at=None, rows=None, seconds=None, detail="no live restore test"
@@ -214,8 +227,11 @@ def _problems(report: Report) -> Iterator[str]:
         for row in report.restores
         if unapproved(row)
     )
-    if "NOT met" in report.copies:
+    if off_site(report)[0] is Shown.CONTRADICTED:
         yield report.copies
+    if report.overdue:
+        days = REMOVED_WITHIN.days
+        yield f"{len(report.overdue)} backups expired more than {days} days ago and are there: {_named(report.overdue)}"
     still = [row.key for row in unresolved(report.alerts) if row.severity == "critical"]
     if still:
         yield f"critical alerts that were still open: {_named(still)}"

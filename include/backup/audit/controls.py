@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
+from include.backup.audit.fleet import FRESH
 from include.backup.audit.policy import UNNAMED
 from include.backup.audit.report import ChangeRow, ControlRow, Report, Shown
 from include.backup.policy.content import About
@@ -12,6 +14,10 @@ from include.backup.policy.content import About
 SOC2, ISO, HIPAA = "SOC 2", "ISO/IEC 27001:2022", "HIPAA"
 
 NAMED = 5
+# What has to hold for most of a month is shown by so many of its reports, or of its backups.
+MOST, OF_EACH = 0.9, 0.5
+# The cleanup runs every day, and so does the report of copies; one run of either may fail.
+REMOVED_WITHIN = COPIES_WITHIN = timedelta(days=2)
 # Of a change that is not named nobody knows that it is no change of access.
 _ACCESS = (About.ACCESS, About.KEY, UNNAMED)
 ELSEWHERE = "; who may read the bucket and its keys is in the provider's own records"
@@ -81,8 +87,12 @@ def _monitoring(report: Report) -> Finding:
     row = next((row for row in report.fleet if row.source == report.source), None)
     known = row is not None and row.looked_at is not None
     when = f"{row.looked_at:%Y-%m-%d %H:%M} UTC" if row is not None and row.looked_at is not None else ""
-    text = f"health last looked at {when}; {len(report.alerts)} alerts were open in the month"
-    return _judge(True, text, known=known, why="health was never looked at")
+    fresh = row is not None and row.looked_at is not None and report.made_at - row.looked_at <= FRESH
+    text = (
+        f"health last looked at {when} (asked for: at most {FRESH.total_seconds() / 3600:.1f} hours before this report)"
+    )
+    text += f"; {len(report.alerts)} alerts were open in the month"
+    return _judge(fresh, text, known=known, why="health was never looked at")
 
 
 def _evaluated(report: Report) -> Finding:
@@ -120,23 +130,33 @@ def _made(report: Report) -> Finding:
     return _judge(missed == 0, text, known=total > 0, why="no backup was due in the time that is known of")
 
 
-def _off_site(report: Report) -> Finding:
-    known = report.copies != ""
-    return _judge("NOT met" not in report.copies, report.copies, known=known, why="no report of copies in the month")
+def off_site(report: Report) -> Finding:
+    """Judge whether the 3-2-1 rule was met: in the newest report, which is of the month's last days, and in most."""
+    copies = report.copies_met
+    newest = None if copies is None else copies.newest_at
+    if copies is None or newest is None:
+        return Shown.NOT_SHOWN, "no report of copies in the month"
+    text = f"{report.copies}, the newest of {newest:%Y-%m-%d %H:%M} UTC "
+    text += f"(asked for: {MOST:.0%} and the newest, and that of the last {COPIES_WITHIN.days} days)"
+    good = "NOT met" not in report.copies and copies.met >= MOST * copies.reports
+    return _judge(good and report.until - newest <= COPIES_WITHIN, text)
 
 
 def _tested(report: Report) -> Finding:
     test = report.live_test
     made = sum(row.made for row in report.tiers)
     proven = sum(row.proven for row in report.tiers)
-    text = f"{proven} of {made} backups of the month were restored and compared row by row; {test.detail}"
-    good = test.passed is not False and proven > 0
+    text = f"{proven} of {made} backups of the month were restored and compared row by row "
+    text += f"(asked for: {MOST:.0%}, and {OF_EACH:.0%} of each tier); {test.detail}"
+    each = all(row.proven >= OF_EACH * row.made for row in report.tiers)
+    good = test.passed is not False and proven > 0 and proven >= MOST * made and each
     return _judge(good, text, known=proven > 0 or test.passed is not None, why="no restore test is recorded")
 
 
 def _retention(report: Report) -> Finding:
     text = f"{len(report.backups)} backups judged by the policy's retention, each with its reason; {_reasons(report)}"
-    return _judge(True, text, known=bool(report.backups), why="there is no backup")
+    text += f"; {len(report.overdue)} expired more than {REMOVED_WITHIN.days} days ago and are there (asked for: none)"
+    return _judge(not report.overdue, text, known=bool(report.backups), why="there is no backup")
 
 
 def _reasons(report: Report) -> str:
@@ -250,11 +270,11 @@ CONTROLS: tuple[Control, ...] = (
     Control(framework=SOC2, control="CC7.5", asks="one can recover from incidents", look=_recovered),
     Control(framework=SOC2, control="CC8.1", asks="changes of the policy are on record", look=_changed),
     Control(framework=SOC2, control="A1.1", asks="capacity is measured", look=_capacity),
-    Control(framework=SOC2, control="A1.2", asks="backups are made and kept elsewhere", look=_off_site),
+    Control(framework=SOC2, control="A1.2", asks="backups are made and kept elsewhere", look=off_site),
     Control(framework=SOC2, control="A1.3", asks="recovery is tested", look=_tested),
     Control(framework=ISO, control="A.8.13 a", asks="copies are made as the policy says", look=_made),
     Control(framework=ISO, control="A.8.13 b", asks="what is kept, and how long, follows the policy", look=_retention),
-    Control(framework=ISO, control="A.8.13 c", asks="copies lie at another place", look=_off_site),
+    Control(framework=ISO, control="A.8.13 c", asks="copies lie at another place", look=off_site),
     Control(framework=ISO, control="A.8.13 d", asks="copies are protected by encryption", look=_encryption),
     Control(framework=ISO, control="A.8.13 e", asks="copies are tested regularly", look=_tested),
     Control(framework=ISO, control="A.8.13 f", asks="data can be recovered as far and as fast as needed", look=_point),

@@ -98,11 +98,12 @@ class LedgerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopiesFacts:
-    """The 3-2-1 reports of the month: how many there were, in how many it was met, and what the newest says."""
+    """The 3-2-1 reports of the month: how many there were and met it, what the newest says, and when."""
 
     reports: int = 0
     met: int = 0
     newest: str | None = None
+    newest_at: datetime | None = None
     off_site: int = 0
 
 

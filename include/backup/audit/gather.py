@@ -227,5 +227,6 @@ def _copies(store: ObjectStore, source: str, month: Month) -> CopiesFacts:
             report = read_report(store.get(key), name=key)
         except (ArchiveError, ObjectMissingError):
             continue
-        found = replace(found, met=found.met + report.met, newest=report.line(), off_site=report.off_site)
+        met = found.met + report.met
+        found = replace(found, met=met, newest=report.line(), newest_at=report.at, off_site=report.off_site)
     return found

@@ -181,6 +181,15 @@ class PolicyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopiesRow:
+    """How many 3-2-1 reports the month has, in how many the rule was met, and of when the newest is."""
+
+    reports: int
+    met: int
+    newest_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveTest:
     """The restore test that was made for this report; ``passed`` None when none was."""
 
@@ -238,7 +247,10 @@ class PriceList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One source in one month. ``until`` is the month's end, or when the report was made if that was before."""
+    """One source in one month. ``until`` is the month's end, or when the report was made if that was before.
+
+    ``overdue`` are backups whose retention ended so long ago that a cleanup should have removed them.
+    """
 
     source: str
     month: str
@@ -270,6 +282,8 @@ class Report:
     controls: tuple[ControlRow, ...]
     fleet: tuple[FleetRow, ...]
     policy: PolicyRow | None = None
+    copies_met: CopiesRow | None = None
+    overdue: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
