@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from include.backup.errors import ObjectMissingError, StoreError
@@ -56,6 +56,21 @@ def reading(
         if marked:
             with suppress(StoreError):
                 store.remove(key)
+
+
+@contextmanager
+def reading_all(
+    store: ObjectStore,
+    manifests: Iterable[Manifest],
+    *,
+    what: str,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[None]:
+    """Keep several backups from being deleted while they are read: one and all that it needs."""
+    with ExitStack() as stack:
+        for manifest in manifests:
+            stack.enter_context(reading(store, manifest, what=what, clock=clock))
+        yield
 
 
 def backups_in_use(store: ObjectStore, source: str, now: datetime) -> Mapping[str, str]:

@@ -24,7 +24,7 @@ from tests.support.command_line import SOURCE, CommandLine, Server
 from tests.support.contexts import ContextMaker, run_chain
 from tests.support.hosted_project import HostedProject, hosted_project
 from tests.support.proofs import StoredBackup
-from tests.support.restores import QUIET
+from tests.support.restores import Marks
 
 pytest_plugins = ["tests.support.cli_fixtures"]
 ACTING_SQL = Path(__file__).parents[1] / "support" / "sql" / "acting.sql"
@@ -50,9 +50,13 @@ def planned(backup: StoredBackup, endpoint: DatabaseConnection, **changes: Any) 
 
 
 def restored(plan: ProjectPlan, folder: Path) -> ProjectReport:
-    return restore_project(
-        plan, runner=Runner(), log=logging.getLogger("tests.hosted"), progress=QUIET, work_root=folder
+    manifest = plan.request.manifest
+    marks = Marks(plan.request.store, manifest.source)
+    report = restore_project(
+        plan, runner=Runner(), log=logging.getLogger("tests.hosted"), progress=marks, work_root=folder
     )
+    assert marks.seen.keys() == {manifest.backup_id}
+    return report
 
 
 # What a customer's role may not do in a project without supautils; each is told, and nothing else.

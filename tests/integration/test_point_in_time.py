@@ -45,6 +45,7 @@ from include.local.ports import free_port_base
 from include.local.stack import Stack
 from tests.conftest import POSTGRES15
 from tests.support.physical_source import DATABASE, LOG, ROWS, PhysicalSource, physical_source
+from tests.support.restores import Marks
 from tests.support.small_disk import FILLER, fill, mounted_disk
 
 _NUMBERS = itertools.count(1)
@@ -86,7 +87,11 @@ class Lost:
     @contextmanager
     def recovered(self, plan: Any) -> Iterator[tuple[PointInTimeReport, psycopg.Connection]]:
         """Recover, and open a session in the copy."""
-        report = restore_point_in_time(plan, store=self.source.store, runner=Runner(log=LOG), log=LOG, seconds=120)
+        marks = Marks(self.source.store, self.source.policy.name)
+        report = restore_point_in_time(
+            plan, store=self.source.store, runner=Runner(log=LOG), log=LOG, seconds=120, on_bytes=marks.at
+        )
+        assert marks.seen.keys() == {base.backup_id for base in plan.choice.bases}
         try:
             login = f"host={report.socket} port={report.port} user={report.superuser} dbname={DATABASE}"
             with psycopg.connect(login, autocommit=True) as session:

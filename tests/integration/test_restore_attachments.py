@@ -31,6 +31,7 @@ from tests.integration.test_attachments import HOSTILE
 from tests.support.command_line import CommandLine
 from tests.support.contexts import ContextMaker
 from tests.support.file_buckets import NOVEMBER, FileSource
+from tests.support.restores import Marks
 
 pytest_plugins = ["tests.support.cli_fixtures"]
 BIG = os.urandom(PART_BYTES + 12345)
@@ -56,7 +57,10 @@ def archived(files: FileSource) -> StepContext:
 def put_back(ctx: StepContext, target: FileTarget, *, overwrite: bool = False, prefix: str = "") -> Any:
     manifest = ctx.catalog.manifest(ctx.backup_id)
     plan = plan_files(manifest, chosen_files(manifest, bucket=None, prefix=prefix), target, overwrite=overwrite)
-    return restore_files(plan, target, store=ctx.store, catalog=ctx.catalog, progress=lambda _: None)
+    marks = Marks(ctx.store, ctx.source.name)
+    report = restore_files(plan, target, store=ctx.store, catalog=ctx.catalog, progress=marks.at)
+    assert marks.seen.keys() == set(plan.archives)
+    return report
 
 
 def manifest_of(ctx: StepContext) -> Manifest:

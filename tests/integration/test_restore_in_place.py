@@ -18,7 +18,7 @@ from include.backup.restore.target import Target
 from include.backup.restore.work import back_up_target, check_afterwards
 from include.local.stack import Stack
 from tests.support.command_line import Server
-from tests.support.restores import QUIET, RestoreLab, make_lab, yes
+from tests.support.restores import QUIET, Marks, RestoreLab, make_lab, yes
 from tests.support.small_disk import empty, fill, small_tablespace
 from tests.support.small_sources import SmallSource
 
@@ -92,7 +92,9 @@ def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_
         restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
     assert state(lab) == before
     safety = back_up_target(ctx, order)
-    report = restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    marks = Marks(ctx.store, ctx.source.name)
+    report = restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=marks)
+    assert marks.seen.keys() == {backup_id}
     assert state(lab) == good
     assert (report.rows, report.schemas) == (5800, ("app", "public"))
     assert lab.value(SOURCE, "SELECT count(*) FROM app.bad") == 100

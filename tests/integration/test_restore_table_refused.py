@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from include.backup.errors import (
     TargetBusyError,
     TargetFullError,
 )
+from include.backup.in_use import backups_in_use
 from include.backup.inventory import Standing
 from include.backup.process import Runner
 from include.backup.restore.target import Target
@@ -266,6 +268,8 @@ def test_a_full_disk_at_the_target_is_named_and_changes_nothing(copy: Copy, mode
 def test_what_changed_after_the_preview_is_not_deleted_unseen(copy: Copy) -> None:
     with copy.work("chat.stars", mode=Mode.REPLACE) as work:
         preview = work.preview()
+        manifest = copy.backup.manifest
+        assert manifest.backup_id in backups_in_use(copy.backup.store, manifest.source, datetime.now(UTC))
         copy.run("INSERT INTO chat.stars VALUES (999)")
         message = only_error(
             lambda: work.carry_out(preview, work_root=copy.work_root, progress=Phases()), RestoreRefusedError

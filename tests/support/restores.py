@@ -16,6 +16,7 @@ from psycopg import sql
 from include.backup.approval import Approval
 from include.backup.connection_spec import Secret
 from include.backup.connections import DatabaseConnection, StoreConnection
+from include.backup.in_use import backups_in_use
 from include.backup.policy import Policy, load_policy
 from include.backup.process import Runner
 from include.backup.restore.context import RestoreContext
@@ -27,6 +28,7 @@ from include.backup.restore.words import Where
 from include.backup.restore.work import compare, load
 from include.backup.steps import compress, dump, preflight, restore_test, upload, verify
 from include.backup.steps.context import Release, RunIdentity, StepContext
+from include.backup.store import ObjectStore
 from tests.support.small_sources import SmallSource, make_databases, write_policy
 
 _RUNS = itertools.count(1)
@@ -44,6 +46,23 @@ class Quiet:
 
 
 QUIET = Quiet()
+
+
+class Marks(Quiet):
+    """A progress that looks which backups a cleanup is told to keep, until it sees any."""
+
+    def __init__(self, store: ObjectStore, source: str) -> None:
+        self._store = store
+        self._source = source
+        self.seen: dict[str, str] = {}
+
+    def phase(self, name: str, total: int, unit: str) -> None:
+        """Look at the marks."""
+        self.at(0)
+
+    def at(self, done: int, size: int = 0) -> None:
+        """Look at the marks."""
+        self.seen = self.seen or dict(backups_in_use(self._store, self._source, datetime.now(UTC)))
 
 
 @dataclass(kw_only=True)

@@ -175,6 +175,26 @@ def test_a_base_backup_that_is_read_after_all_keeps_its_log(bucket: Bucket) -> N
     assert stored(bucket) == list(range(5, 45))
 
 
+def test_what_a_base_backup_builds_on_that_is_read_after_all_is_kept_with_it(bucket: Bucket) -> None:
+    full = base(bucket, 60, first=10)
+    leaf = base(bucket, 50, first=12, parent=full)
+    base(bucket, 20, first=20)
+    base(bucket, 1, first=39)
+    segments(bucket, range(5, 45))
+    ctx = bucket.context()
+    plan = plan_cleanup(ctx)
+    assert {one.backup.backup_id for one in plan.expiring} == {full, leaf}
+    manifest = replace(make_manifest(), backup_id=leaf, archive=make_archive(encryption="none"))
+    with reading(bucket.store, manifest, what="a recovery", clock=lambda: NOW):
+        report = execute(ctx, plan)
+    assert {full, leaf} <= bucket.archives()
+    assert report.skipped == (
+        f"{full} is kept after all: needed by {leaf}, being read by a recovery",
+        f"{leaf} is kept after all: being read by a recovery",
+    )
+    assert stored(bucket) == list(range(5, 45))
+
+
 POINTS = st.lists(
     st.builds(
         Needed,

@@ -14,6 +14,7 @@ from include.backup.attachments.record import AttachedFile
 from include.backup.attachments.targets import FileTarget
 from include.backup.catalog import Catalog
 from include.backup.errors import MemberHashError, ParameterError, RestoreDiffersError, RestoreRefusedError
+from include.backup.in_use import reading_all
 from include.backup.manifest import Manifest, Member
 from include.backup.store import ObjectStore
 
@@ -134,12 +135,14 @@ def restore_files(
             f"{len(plan.differs)} files are in {plan.target} with other content ({names}); look at them, and add "
             "--overwrite to replace them"
         )
-    sources = {backup_id: _Source(store, catalog.manifest(backup_id)) for backup_id in plan.archives}
+    manifests = {backup_id: catalog.manifest(backup_id) for backup_id in plan.archives}
+    sources = {backup_id: _Source(store, manifest) for backup_id, manifest in manifests.items()}
     done = 0
-    for file in plan.to_write:
-        target.write(file, sources[file.archive or plan.backup_id].read(file))
-        done += file.size
-        progress(done)
+    with reading_all(store, manifests.values(), what=f"a restore of files into {plan.target}"):
+        for file in plan.to_write:
+            target.write(file, sources[file.archive or plan.backup_id].read(file))
+            done += file.size
+            progress(done)
     everything = (*plan.to_write, *plan.same)
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="compare") as pool:
         found = list(pool.map(target.sha256, everything))

@@ -19,6 +19,7 @@ from include.backup.hosted.provider import is_managed
 from include.backup.hosted.scope import LeftOut
 from include.backup.hosted.statements import DefaultPrivileges, leave_roles, make_roles, run_single
 from include.backup.hosted.verify import schema_differences
+from include.backup.in_use import reading
 from include.backup.manifest import Manifest
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.session import connect
@@ -75,7 +76,11 @@ def restore_project(
     """
     work = _Work(plan, runner, log, progress)
     needed = sum(member.stored_length + member.length for member in work.others())
-    with work_folder(work_root, needed_bytes=needed) as folder:
+    request = plan.request
+    with (
+        reading(request.store, request.manifest, what=f"a restore into {plan.target}"),
+        work_folder(work_root, needed_bytes=needed) as folder,
+    ):
         try:
             work.load(folder)
         except psycopg.Error as error:
@@ -90,7 +95,7 @@ def restore_project(
         with timed(work.durations, "compare"):
             compared = work.compare()
     return ProjectReport(
-        backup_id=plan.request.manifest.backup_id,
+        backup_id=request.manifest.backup_id,
         target=plan.target,
         tables=len(plan.loaded_tables),
         rows=sum(table.rows for table in plan.loaded_tables.values()),

@@ -14,6 +14,7 @@ from typing import Any
 
 from include.backup.base.preflight import base_tools
 from include.backup.errors import ParameterError, RestoreRefusedError
+from include.backup.in_use import reading_all
 from include.backup.point_in_time.choose import Choice, Stored, Wanted, choose
 from include.backup.point_in_time.cluster_copy import WAL_FOLDER, ClusterCopy, Landed, Place
 from include.backup.point_in_time.configure import left_off
@@ -170,7 +171,13 @@ def restore_point_in_time(
     """
     started = time.monotonic()
     user = source_user()
-    with full_disk_named(plan.folder, needed=plan.needed_bytes), _new_folder(plan.folder, user):
+    # A kept base backup keeps the log that it needs.
+    bases = [base.manifest for base in plan.choice.bases]
+    with (
+        reading_all(store, bases, what=f"a recovery into {plan.folder}"),
+        full_disk_named(plan.folder, needed=plan.needed_bytes),
+        _new_folder(plan.folder, user),
+    ):
         copy = ClusterCopy(
             store=store,
             choice=plan.choice,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from include.backup.errors import (
     RestoreRefusedError,
     TargetFullError,
 )
+from include.backup.in_use import reading
 from include.backup.manifest import Manifest
 from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.session import connect
@@ -124,13 +125,14 @@ def restore_in_place(
     if approval is not None and approval.seal != seal:
         raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
     target = Target(destination.connection, database=order.database)
-    with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
+    with target_lock(destination.connection, order.database, holder=ctx.holder) as session, ExitStack() as stack:
         facts = database_facts(session, order.database)
         if facts is None or facts.oid != order.target.oid:
             raise RestoreRefusedError(f"{order.database} is another database than the preview saw; trigger a new run")
         require_safety_backup(ctx, destination)
         lost = check_unsaved(ctx, order, destination.connection)
         manifest, _ = read_backup(ctx, order)
+        stack.enter_context(reading(ctx.store, manifest, what=f"a restore into {target.describe()}", clock=ctx.clock))
         reader = ArchiveReader(ctx.store, manifest)
         toc = read_toc(reader.read(TOC_MEMBER))
         tools = tools_for_target(manifest, target.inspect())

@@ -135,9 +135,8 @@ def execute(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
     removed: list[Removed] = []
     skipped: list[str] = []
     for decision in plan.expiring:
-        guards = guards_of(ctx.store, ctx.source.name, ctx.clock())
         backup_id = decision.backup.backup_id
-        found = guards.held.get(backup_id) or guards.in_use.get(backup_id)
+        found = _kept_now(ctx, plan).get(backup_id)
         if found is not None:
             skipped.append(f"{backup_id} is kept after all: {found}")
             ctx.log.info("%s", skipped[-1])
@@ -151,6 +150,20 @@ def execute(ctx: CleanupContext, plan: CleanupPlan) -> CleanupReport:
     report = _report(plan, removed, dry=False, skipped=skipped)
     _keep_report(ctx, report)
     return report
+
+
+def _kept_now(ctx: CleanupContext, plan: CleanupPlan) -> Mapping[str, str]:
+    """Return what is held or read right now, and whatever that needs, each with why."""
+    guards = guards_of(ctx.store, ctx.source.name, ctx.clock())
+    found = {**guards.in_use, **guards.held}
+    needs = {decision.backup.backup_id: decision.backup.needs for decision in plan.decisions}
+    waiting = list(found)
+    while waiting:
+        keeper = waiting.pop()
+        for needed in needs.get(keeper, frozenset()) - found.keys():
+            found[needed] = f"needed by {keeper}, {found[keeper]}"
+            waiting.append(needed)
+    return found
 
 
 def _delete_backup(ctx: CleanupContext, plan: CleanupPlan, decision: Decision) -> Removed:

@@ -18,7 +18,7 @@ from include.backup.attachments.record import AttachmentsFacts, FileNote
 from include.backup.attachments.tar_upload import StoredTar, TarTarget, TarUpload
 from include.backup.backup_id import parse_backup_id
 from include.backup.errors import ObjectExistsError, ParameterError
-from include.backup.in_use import reading
+from include.backup.in_use import reading_all
 from include.backup.manifest import ArchiveObject, Manifest, Member, read_manifest
 from include.backup.multipart import part_size_for
 from include.backup.policy.attachments import AttachmentsPolicy
@@ -115,8 +115,8 @@ def _archive(ctx: StepContext, wanted: str, started: float) -> bytes:
     previous = None if will_be_copied(ctx, wanted) else find_previous(ctx.catalog, own=ctx.backup_id, log=ctx.log)
     target = _target(ctx, listed, int(recovery_point.dump.snapshot.time.timestamp()))
     with ExitStack() as stack:
-        for earlier in () if previous is None else previous.manifests:
-            stack.enter_context(reading(ctx.store, earlier, what="a new archive of attachments", clock=ctx.clock))
+        earlier = () if previous is None else previous.manifests
+        stack.enter_context(reading_all(ctx.store, earlier, what="a new archive of attachments", clock=ctx.clock))
         tar = stack.enter_context(TarUpload(ctx.store, target, progress=lambda _: None))
         readme = attachments_readme(ctx.backup_id, recovery_point=recovery_point.backup_id)
         members = [tar.add(README_FILE, len(readme), [readme])]

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from include.backup.errors import RestoreRefusedError
+from include.backup.in_use import reading
 from include.backup.inventory import Standing
 from include.backup.postgres.session import connect
 from include.backup.process import Runner
@@ -88,8 +89,10 @@ class TablesRestore:
         target = self._plan.request.target
         with ExitStack() as stack:
             stack.enter_context(target_lock(target.connection, target.database, holder=self._holder))
+            manifest = self._plan.request.manifest
+            what = f"a restore of tables into {target.describe()}"
+            stack.enter_context(reading(self._plan.request.store, manifest, what=what))
             if self._plan.request.mode is not Mode.BESIDE:
-                manifest = self._plan.request.manifest
                 self._session = stack.enter_context(
                     connect(
                         target.endpoint,
