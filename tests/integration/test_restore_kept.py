@@ -108,7 +108,9 @@ def test_a_swap_can_be_taken_back_and_what_was_written_since_stays_aside(lab: Re
     swap_in(ctx, order, seal, approve=lambda: yes(seal))
     lab.value("prod_fail", "INSERT INTO orders (customer, note) VALUES (1, 'since') RETURNING 1")
     with target_lock(lab.superuser, "prod_fail", holder="a test") as session:
-        undo_swap(session, lab.superuser, database="prod_fail", kept=order.kept, aside="prod_fail_aside")
+        undo_swap(
+            session, lab.superuser, database="prod_fail", kept=order.kept, aside="prod_fail_aside", end_sessions=True
+        )
     assert lab.state("prod_fail") == before
     with lab.session("postgres") as session:
         session.execute("ALTER DATABASE prod_fail_aside WITH ALLOW_CONNECTIONS true")

@@ -64,7 +64,7 @@ def test_a_backend_killed_between_the_renames_leaves_production_as_it_was(
     monkeypatch.setattr(swapping, "_rename", rename)
     assert swap_in(ctx, order, seal, approve=lambda: yes(seal)).kept == order.kept
     with target_lock(lab.superuser, "prod_fail", holder="a test") as session:
-        undo_swap(session, lab.superuser, database="prod_fail", kept=order.kept, aside=order.beside)
+        undo_swap(session, lab.superuser, database="prod_fail", kept=order.kept, aside=order.beside, end_sessions=True)
 
 
 def test_a_worker_killed_while_production_is_closed_is_made_good_by_the_teardown(lab: RestoreLab, failing: str) -> None:
@@ -182,7 +182,9 @@ def test_without_a_yes_to_exactly_this_nothing_is_swapped(lab: RestoreLab, faili
     assert lab.state("prod_fail") == before
 
 
-def test_a_database_that_was_replaced_since_the_preview_is_left_alone(lab: RestoreLab, failing: str) -> None:
+def test_what_came_or_was_replaced_since_the_preview_is_left_alone(
+    lab: RestoreLab, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ctx = lab.context("prod_fail")
     order, seal = lab.loaded(ctx, backup_id=failing)
     assert order.target is not None
@@ -192,5 +194,20 @@ def test_a_database_that_was_replaced_since_the_preview_is_left_alone(lab: Resto
         swap_in(ctx, other, seal, approve=lambda: yes(seal))
     with pytest.raises(RestoreRefusedError, match=r"somebody has\s+replaced it meanwhile"):
         back_up_target(ctx, other)
+    with lab.session("prod_fail") as person:
+        quiet = replace(order, ends_sessions=False)
+        with pytest.raises(RestoreRefusedError, match=r"in prod_fail \(.*somebody\), and nobody agreed to end them"):
+            swap_in(ctx, quiet, seal, approve=lambda: yes(seal))
+        person.execute("SELECT pg_create_logical_replication_slot('late', 'pgoutput')")
+        try:
+            with pytest.raises(RestoreRefusedError, match="the logical slot late of prod_fail came after the preview"):
+                swap_in(ctx, order, seal, approve=lambda: yes(seal))
+        finally:
+            person.execute("SELECT pg_drop_replication_slot('late')")
+        # Who connects after that look is found once nobody else can, and stays.
+        monkeypatch.setattr(swapping, "_check", lambda *_: None)
+        with pytest.raises(RestoreRefusedError, match="nobody agreed to end them"):
+            swap_in(ctx, quiet, seal, approve=lambda: yes(seal))
+        person.execute("SELECT 1")
     assert lab.state("prod_fail") == before
     lab.drop(order.beside)

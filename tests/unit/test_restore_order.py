@@ -75,6 +75,8 @@ def test_an_order_reads_back_as_it_was_written() -> None:
     assert read_order(store, RestoreOrder, RESTORE_ID, question.seal) == written
     for words in ("al", "PRODUCTION", "bad deploy", "public.orders", question.seal, "| warning | careful |"):
         assert words in question.text
+    assert "| ends | nobody: one who is connected stops it |" in question.text
+    assert "| ends | whoever is connected then |" in order(ends_sessions=True).question().text
 
 
 def test_an_order_that_was_changed_after_it_was_shown_is_refused() -> None:
@@ -99,6 +101,7 @@ def test_every_change_of_an_order_changes_its_seal() -> None:
         replace(first, strategy=Strategy.IN_PLACE),
         replace(first, kept="d"),
         replace(first, target=None),
+        replace(first, ends_sessions=True),
     ]
     assert len({item.question().seal for item in (first, *others)}) == len(others) + 1
 

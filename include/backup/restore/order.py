@@ -82,6 +82,7 @@ class RestoreOrder:
     schemas: tuple[str, ...] = ()
     # What is written once the safety backup of a restore in place has begun, which no copy has.
     gives_up_writes: bool = False
+    ends_sessions: bool = False
 
     @property
     def replaces(self) -> bool:
@@ -108,6 +109,11 @@ class RestoreOrder:
             target = self.target
             yield "replaces", target.fingerprint
             yield "holds now", f"{target.rows} rows, {target.bytes} bytes, {target.sessions} sessions"
+            if self.strategy is Strategy.SWAP:
+                yield (
+                    "ends",
+                    "whoever is connected then" if self.ends_sessions else "nobody: one who is connected stops it",
+                )
             yield "slots", ", ".join(target.slots) or "none"
             yield "subscribes", ", ".join(target.subscriptions) or "to nothing"
             yield "publishes", ", ".join(target.publications) or "nothing"

@@ -221,6 +221,7 @@ def _order(
         ),
         schemas=schemas,
         gives_up_writes=wish.give_up_writes,
+        ends_sessions=wish.end_sessions,
     )
 
 

@@ -23,13 +23,19 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwapRequest:
-    """``beside`` takes the place of ``database``, which stays as ``kept``. The oids are what was agreed to."""
+    """``beside`` takes the place of ``database``, which stays as ``kept``.
+
+    The oids are what was agreed to; so is whether sessions are ended, and which slots and subscriptions are given up.
+    """
 
     database: str
     beside: str
     kept: str
     database_oid: int
     beside_oid: int
+    end_sessions: bool
+    slots: tuple[str, ...] = ()
+    subscriptions: tuple[str, ...] = ()
     carry_properties: bool = True
 
 
@@ -91,7 +97,13 @@ def swap(
 
 
 def undo_swap(
-    session: psycopg.Connection[dict[str, Any]], connection: DatabaseConnection, *, database: str, kept: str, aside: str
+    session: psycopg.Connection[dict[str, Any]],
+    connection: DatabaseConnection,
+    *,
+    database: str,
+    kept: str,
+    aside: str,
+    end_sessions: bool,
 ) -> SwapReport:
     """Give the old database its name back; the restored one stays as ``aside``, with what was written since."""
     now, old = database_facts(session, database), database_facts(session, kept)
@@ -103,6 +115,9 @@ def undo_swap(
         kept=aside,
         database_oid=now.oid,
         beside_oid=old.oid,
+        end_sessions=end_sessions,
+        slots=now.slots,
+        subscriptions=now.subscriptions,
         carry_properties=False,
     )
     return swap(session, connection, request)
@@ -134,6 +149,7 @@ def _is_done(session: psycopg.Connection[dict[str, Any]], request: SwapRequest) 
 def _check(session: psycopg.Connection[dict[str, Any]], request: SwapRequest) -> None:
     _expect(database_facts(session, request.database), request.database, request.database_oid)
     _expect(database_facts(session, request.beside), request.beside, request.beside_oid)
+    _expect_nothing_new(session, request)
     if database_facts(session, request.kept) is not None:
         raise RestoreRefusedError(f"there is a database {request.kept} already; rename or drop it; nothing was changed")
 
@@ -153,12 +169,32 @@ def _expect(facts: DatabaseFacts | None, name: str, oid: int) -> None:
         )
 
 
+def _expect_nothing_new(session: psycopg.Connection[dict[str, Any]], request: SwapRequest) -> None:
+    """Raise RestoreRefusedError for what came since people were asked: approval and safety backup may take hours."""
+    facts = database_facts(session, request.database)
+    if facts is None:
+        return
+    slots = [f"the logical slot {name}" for name in facts.slots if name not in request.slots]
+    subscriptions = [f"the subscription {name}" for name in facts.subscriptions if name not in request.subscriptions]
+    if new := [*slots, *subscriptions]:
+        raise RestoreRefusedError(
+            f"{', '.join(new)} of {request.database} came after the preview; remove what came, or trigger a new run; "
+            "nothing was changed"
+        )
+    if facts.sessions and not request.end_sessions:
+        raise RestoreRefusedError(
+            f"{len(facts.sessions)} sessions are in {request.database} ({', '.join(facts.sessions[:5])}), and nobody "
+            "agreed to end them: end them and try again, or trigger a new run and say end_sessions; nothing was changed"
+        )
+
+
 def _close(session: psycopg.Connection[dict[str, Any]], request: SwapRequest) -> int:
     """Let nobody connect to both databases, and end the sessions that are there; return how many."""
     ended: set[int] = set()
     names = [request.database, request.beside]
     for name in names:
         _allow(session, name, False)
+    _expect_nothing_new(session, request)
     deadline = time.monotonic() + SESSIONS_GONE_SECONDS
     while True:
         rows = session.execute(

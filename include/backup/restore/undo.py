@@ -94,7 +94,14 @@ def undo(ctx: RestoreContext, found: Undo, *, end_sessions: bool) -> SwapReport:
             )
         if now is not None:
             _keep_aside(ctx, found, now.oid)
-        report = undo_swap(session, destination.connection, database=found.database, kept=found.kept, aside=found.aside)
+        report = undo_swap(
+            session,
+            destination.connection,
+            database=found.database,
+            kept=found.kept,
+            aside=found.aside,
+            end_sessions=end_sessions,
+        )
     count = None if found.written is None else len(found.written)
     _record(ctx, found, {"undone": True, "aside": found.aside, "tables_written": count})
     return report

@@ -179,6 +179,9 @@ def swap_in(ctx: RestoreContext, order: RestoreOrder, seal: str, *, approve: Cal
                 kept=order.kept,
                 database_oid=order.target.oid,
                 beside_oid=new,
+                end_sessions=order.ends_sessions,
+                slots=order.target.slots,
+                subscriptions=order.target.subscriptions,
             ),
         )
         ctx.log.info("%s", report.line())
