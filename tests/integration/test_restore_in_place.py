@@ -18,7 +18,7 @@ from include.backup.restore.target import Target
 from include.backup.restore.work import back_up_target, check_afterwards
 from include.local.stack import Stack
 from tests.support.command_line import Server
-from tests.support.restores import QUIET, Marks, RestoreLab, make_lab, yes
+from tests.support.restores import QUIET, EndsTheLock, Marks, RestoreLab, make_lab, yes
 from tests.support.small_disk import empty, fill, small_tablespace
 from tests.support.small_sources import SmallSource
 
@@ -104,7 +104,7 @@ def test_the_schemas_are_made_anew_in_the_same_database(lab: RestoreLab, backup_
 
 
 def test_what_was_written_since_the_safety_backup_began_is_lost_only_with_a_yes(
-    lab: RestoreLab, backup_id: str
+    lab: RestoreLab, backup_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = state(lab)
     ctx = lab.context(SOURCE)
@@ -119,7 +119,10 @@ def test_what_was_written_since_the_safety_backup_began_is_lost_only_with_a_yes(
     assert state(lab) == before
     given_up, its_seal = lab.ordered(ctx, backup_id=backup_id, in_place=True, give_up_writes=True)
     assert "is lost: no copy has it" in given_up.question().text
-    report = restore_in_place(ctx, given_up, its_seal, approve=lambda: yes(its_seal), progress=QUIET)
+    ending = EndsTheLock(lab, order.restore_id)
+    report = restore_in_place(ctx, given_up, its_seal, approve=lambda: yes(its_seal), progress=ending)
+    assert ending.ended
+    assert "the session of a lock ended before the work did" in caplog.text
     assert re.fullmatch(f"the schemas app, public .* every row identical; given up, .*: {written}", report.line())
     assert state(lab) == good
     told = ctx.ledger.find(f"restore:{order.restore_id}")

@@ -27,7 +27,7 @@ from include.backup.restore.work import (
     load,
     swap_in,
 )
-from tests.support.restores import QUIET, RestoreLab, kept_names, yes
+from tests.support.restores import QUIET, EndsTheLock, RestoreLab, kept_names, yes
 
 pytest_plugins = ["tests.support.cli_fixtures", "tests.support.swap_fixtures"]
 NAMES = ("prod_swap", "prod_release", "prod_acts")
@@ -106,7 +106,9 @@ def test_production_becomes_what_the_backup_has_and_keeps_what_is_its_own(lab: R
 
     safety = back_up_target(ctx, order)
     with lab.session("prod_swap") as person:
-        load(ctx, order, progress=QUIET)
+        ending = EndsTheLock(lab, order.restore_id)
+        load(ctx, order, progress=ending)
+        assert ending.ended
         assert compare(ctx, order, seal, progress=QUIET).rows == order.backup_rows
         assert lab.state("prod_swap")["orders"] == 10
         report = swap_in(ctx, order, seal, approve=lambda: yes(seal))

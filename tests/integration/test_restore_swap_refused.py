@@ -39,7 +39,10 @@ def test_a_second_restore_at_once_is_refused_with_who_holds_the_first(lab: Resto
     order, _ = lab.ordered(ctx, backup_id=failing)
     before = lab.state("prod_fail")
     second = lab.context("prod_fail", run=lab.run("restore_database", by="mallory"))
-    with target_lock(lab.superuser, "prod_fail", holder=ctx.holder):
+    with target_lock(lab.superuser, "prod_fail", holder=ctx.holder) as session:
+        # Set where nobody sets anything: not even a server's own timeout ends the session while the tools work.
+        found = session.execute("SELECT source FROM pg_settings WHERE name = 'idle_session_timeout'").fetchone()
+        assert found == {"source": "session"}
         for work in (
             lambda: lab.ordered(second, backup_id=failing),
             lambda: load(second, order, progress=QUIET),

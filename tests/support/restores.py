@@ -33,6 +33,10 @@ from tests.support.small_sources import SmallSource, make_databases, write_polic
 
 _RUNS = itertools.count(1)
 BROKEN = "broken"
+END_LOCK = (
+    "SELECT bool_or(pg_terminate_backend(pid, 10000)) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND application_name LIKE 'pulse_restore {}%'"
+)
 
 
 class Quiet:
@@ -63,6 +67,18 @@ class Marks(Quiet):
     def at(self, done: int, size: int = 0) -> None:
         """Look at the marks."""
         self.seen = self.seen or dict(backups_in_use(self._store, self._source, datetime.now(UTC)))
+
+
+class EndsTheLock(Quiet):
+    """A progress that ends the session of the target's lock once, as a server or a network may in hours."""
+
+    def __init__(self, lab: RestoreLab, restore_id: str) -> None:
+        self._lab = lab
+        self._statement = END_LOCK.format(restore_id)
+        self.ended = False
+
+    def at(self, done: int, size: int = 0) -> None:
+        self.ended = self.ended or bool(self._lab.value("postgres", self._statement))
 
 
 @dataclass(kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import psycopg
 
 from include.backup.errors import SourceBusyError
+
+logger = logging.getLogger(__name__)
+IDLE_TIMEOUT_SINCE = 140000
 
 
 def lock_key(source: str) -> int:
@@ -42,14 +46,27 @@ def source_lock(
     try:
         yield
     finally:
-        if not connection.closed and not connection.broken:
-            connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+        unlock(connection, key)
 
 
 def try_lock(connection: psycopg.Connection[dict[str, Any]], key: int) -> bool:
-    """Take an advisory lock of the session if it is free."""
+    """Take an advisory lock of the session if it is free; the server lets the session idle from now on."""
+    if connection.info.server_version >= IDLE_TIMEOUT_SINCE:
+        # It idles for as long as the tools work, and with its end the lock would be gone.
+        connection.execute("SET idle_session_timeout = 0")
     row = connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (key,)).fetchone()
     return bool(row and row["got"])
+
+
+def unlock(connection: psycopg.Connection[dict[str, Any]], key: int) -> None:
+    """Let an advisory lock go; a session that ended before is told, and what was done under its lock still counts."""
+    if connection.closed or connection.broken:
+        return
+    try:
+        connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+    except psycopg.Error as error:
+        text = " ".join(str(error).split())
+        logger.warning("the session of a lock ended before the work did (%s): another may have begun meanwhile", text)
 
 
 def _wait_for(

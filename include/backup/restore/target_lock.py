@@ -12,7 +12,7 @@ import psycopg
 
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import SourceLoginError, TargetBusyError
-from include.backup.postgres.lock import lock_holder, try_lock
+from include.backup.postgres.lock import lock_holder, try_lock, unlock
 from include.backup.postgres.session import connect
 
 # Advisory locks are a database's own; every restore has to look in the same one.
@@ -45,8 +45,7 @@ def target_lock(
         try:
             yield session
         finally:
-            if not session.closed and not session.broken:
-                session.execute("SELECT pg_advisory_unlock(%s)", (key,))
+            unlock(session, key)
 
 
 def _meet(connection: DatabaseConnection) -> psycopg.Connection[dict[str, Any]]:

@@ -104,7 +104,9 @@ def load(ctx: RestoreContext, order: RestoreOrder, *, progress: Progress) -> Res
         )
         report = restore(plan, runner=ctx.runner, log=ctx.log, progress=progress, work_root=ctx.staging_root)
         if order.strategy is Strategy.SWAP:
-            _keep(ctx, order, _facts(database_facts(session, order.beside), order.beside).oid, name=BESIDE)
+            # The lock's session may have ended in the hours of a load.
+            with connect(destination.connection, settings={}) as later:
+                _keep(ctx, order, _facts(database_facts(later, order.beside), order.beside).oid, name=BESIDE)
     return report
 
 
