@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from include.backup.audit.people import alert_rows
 from include.backup.errors import AmbiguousChoiceError, ParameterError
 from include.backup.evidence.ledger import Ledger
+from include.backup.evidence.record import Event, read_event, records_prefix
 from include.backup.health.acknowledge import Acknowledged, acknowledge, find_alert
 from include.backup.health.alerts import Acknowledgement, Alert, advance, alert_name, sent
 from include.backup.health.board import Board, Heartbeat
-from include.backup.health.facts import AirflowFacts, HealthFacts
+from include.backup.health.facts import AirflowFacts, DiskFact, HealthFacts
 from include.backup.health.finding import Finding, Severity
 from include.backup.health.look import look, message
 from include.backup.health.watch import Pulse, judge
@@ -136,10 +138,21 @@ def bucket(tmp_path: Any) -> Bucket:
     return Bucket(tmp_path)
 
 
-def one_look(bucket: Bucket, now: datetime, told: list[str], *, arrives: bool = True, airflow: bool = True) -> Any:
+def one_look(
+    bucket: Bucket,
+    now: datetime,
+    told: list[str],
+    *,
+    arrives: bool = True,
+    airflow: bool = True,
+    disks: tuple[DiskFact, ...] = (),
+) -> Any:
     source = replace(load_policy(SHIPPED_POLICY, strict=True).source("pulse_messages"), tiers={}, base_backup=None)
     facts = HealthFacts(
-        source="pulse_messages", now=now, airflow=AirflowFacts(unreachable=None if airflow else "refused")
+        source="pulse_messages",
+        now=now,
+        airflow=AirflowFacts(unreachable=None if airflow else "refused"),
+        disks=disks,
     )
     return look(
         facts,
@@ -172,6 +185,58 @@ def test_an_alarm_that_nobody_got_is_told_again_and_the_report_says_so(bucket: B
     assert not report.delivered
     assert "NOBODY COULD BE TOLD" in report.line()
     assert one_look(bucket, NOW + timedelta(minutes=1), told, airflow=False).told == 1
+
+
+def test_an_end_that_nobody_was_told_of_is_told_by_the_next_look(bucket: Bucket) -> None:
+    told: list[str] = []
+    one_look(bucket, NOW, told, airflow=False)
+    assert not one_look(bucket, NOW + timedelta(hours=1), told, arrives=False).delivered
+    assert (one_look(bucket, NOW + timedelta(hours=2), told).told, "is resolved" in told[-1]) == (1, True)
+    assert one_look(bucket, NOW + timedelta(hours=3), told).told == 0
+
+
+def test_what_a_kill_left_out_of_the_evidence_is_there_after_the_next_look(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(hours: int, *, airflow: bool) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "append", kill)
+            with pytest.raises(KeyboardInterrupt):
+                one_look(bucket, NOW + timedelta(hours=hours), [], airflow=airflow)
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    killed(0, airflow=False)
+    killed(1, airflow=True)
+    told: list[str] = []
+    one_look(bucket, NOW + timedelta(hours=2), told)
+    assert "unreachable of airflow is resolved" in told[0]
+    assert [event.facts["what"] for event in events(bucket)] == ["raised", "resolved"]
+    one_look(bucket, NOW + timedelta(hours=3), told, airflow=False)
+    assert [event.facts["what"] for event in events(bucket)] == ["raised", "resolved", "raised"]
+
+
+def test_one_that_becomes_worse_holds_since_the_same_time_and_is_to_be_acknowledged_anew(bucket: Bucket) -> None:
+    disk = DiskFact(name="d", used=85, size=100)
+    one_look(bucket, NOW, [], disks=(disk,))
+    say(bucket, "capacity:d")
+    for hour in (1, 2):
+        worse = one_look(bucket, NOW + timedelta(hours=hour), [], disks=(replace(disk, used=100),))
+    assert (worse.open[0].since, worse.open[0].acknowledged_by) == (NOW, None)
+    assert say(bucket, "capacity:d", now=NOW + timedelta(hours=3)).said.number == 2
+    quiet = one_look(bucket, NOW + 3 * DAY, [], disks=(replace(disk, used=100),))
+    assert (quiet.told, quiet.open[0].acknowledged_by) == (0, "ann")
+    one_look(bucket, NOW + 4 * DAY, [])
+    (row,) = alert_rows(events(bucket), (), begin=NOW, until=datetime(2999, 1, 1, tzinfo=UTC))
+    assert (row.severity, row.acknowledged_by, row.resolved_at is None) == ("critical", "ann", False)
+    raised = [event.facts["severity"] for event in events(bucket) if event.facts["what"] == "raised"]
+    assert raised == ["warning", "critical"]
+
+
+def events(bucket: Bucket) -> list[Event]:
+    keys = sorted(key for key in bucket.s3.visible() if key.startswith(records_prefix("pulse_messages")))
+    return [read_event(bucket.store.get(key), name=key) for key in keys]
 
 
 def test_a_person_acknowledges_an_open_alert_and_no_other(bucket: Bucket) -> None:

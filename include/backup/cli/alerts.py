@@ -27,7 +27,7 @@ def _list(session: Session, board: Board) -> int:
     rows = []
     for alert in alerts:
         answer = said.get((alert.key, alert.since))
-        known = "-" if answer is None else _known(answer)
+        known = "-" if answer is None or not answer.knows(alert) else _known(answer)
         since = f"{alert.since:%Y-%m-%d %H:%M}"
         rows.append((alert.short_id, alert.severity.value, alert.key, since, known, alert.evidence))
     titles = ("id", "severity", "alert", "since (UTC)", "known to", "evidence")

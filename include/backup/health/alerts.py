@@ -30,10 +30,17 @@ class Acknowledgement:
         """Say whether it still keeps the alert from being sent again."""
         return self.until is None or now < self.until
 
+    def knows(self, alert: Alert) -> bool:
+        """Say whether it was said of the alert as it is, not of something less bad."""
+        return alert.worse_at is None or self.at >= alert.worse_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """A condition that holds since a time. ``sent_at`` is when a message of it last arrived."""
+    """A condition that holds since a time. ``sent_at`` is when a message of it last arrived.
+
+    ``worse_at`` is when it became worse, and ``recorded`` says that the evidence has it as bad as it is.
+    """
 
     key: str
     rule: str
@@ -48,6 +55,8 @@ class Alert:
     acknowledged_at: datetime | None = None
     note: str = ""
     acknowledged_until: datetime | None = None
+    worse_at: datetime | None = None
+    recorded: bool = False
 
     @property
     def short_id(self) -> str:
@@ -106,6 +115,11 @@ def sent(alerts: Iterable[Alert], arrived: Iterable[Alert], *, at: datetime) -> 
     return tuple(replace(alert, sent_at=at) if alert.key in keys else alert for alert in alerts)
 
 
+def recorded(alerts: Iterable[Alert]) -> tuple[Alert, ...]:
+    """Return the alerts as the evidence has them."""
+    return tuple(replace(alert, recorded=True) for alert in alerts)
+
+
 # What an alert says of its acknowledgement when nobody knows of it.
 _UNKNOWN: dict[str, Any] = {"acknowledged_by": None, "acknowledged_at": None, "acknowledged_until": None, "note": ""}
 
@@ -125,9 +139,9 @@ def _seen(
     )
     if known is not None and _worse(finding.severity, known.severity):
         # Whoever acknowledged it knew of something less bad.
-        alert = replace(alert, since=now, sent_at=None, **_UNKNOWN)
+        alert = replace(alert, worse_at=now, recorded=False, sent_at=None, **_UNKNOWN)
     answer = said.get((alert.key, alert.since))
-    if answer is not None and answer.counts(now):
+    if answer is not None and answer.counts(now) and answer.knows(alert):
         alert = replace(
             alert,
             acknowledged_by=answer.by,

@@ -16,11 +16,12 @@ PREFIX = "health/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAlerts:
-    """All alerts that held when health was looked at last."""
+    """All alerts that held when health was looked at last, and those that ended and that nobody was told of yet."""
 
     source: str
     at: datetime
     alerts: tuple[Alert, ...]
+    ended: tuple[Alert, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +57,24 @@ class Board:
 
     def open_alerts(self) -> tuple[Alert, ...]:
         """Return the alerts of the last look, with what people said since."""
+        found = self._last()
+        return () if found is None else found.alerts
+
+    def ended_alerts(self) -> tuple[Alert, ...]:
+        """Return the alerts that had ended by the last look, and of which nobody was told that."""
+        found = self._last()
+        return () if found is None else found.ended
+
+    def _last(self) -> OpenAlerts | None:
         try:
             content = self._store.get(self._open_key)
         except ObjectMissingError:
-            return ()
-        return from_json(OpenAlerts, content, format_version=FORMAT_VERSION, name=self._open_key).alerts
+            return None
+        return from_json(OpenAlerts, content, format_version=FORMAT_VERSION, name=self._open_key)
 
-    def replace_open(self, alerts: tuple[Alert, ...], *, at: datetime) -> None:
-        """Write the alerts that hold now."""
-        record = OpenAlerts(source=self._source, at=at, alerts=alerts)
+    def replace_open(self, alerts: tuple[Alert, ...], *, ended: tuple[Alert, ...] = (), at: datetime) -> None:
+        """Write the alerts that hold now, and those whose end is still to be told."""
+        record = OpenAlerts(source=self._source, at=at, alerts=alerts, ended=ended)
         content = to_json(record, format_version=FORMAT_VERSION)
         self._store.replace(self._open_key, content, encryption=self._encryption)
 
@@ -86,7 +96,7 @@ class Board:
         One that says until the same time, and still counts, is found again: saying so twice changes nothing.
         """
         said = self._said_of(alert)
-        if said and said[-1].counts(record.at) and said[-1].until == record.until:
+        if said and said[-1].counts(record.at) and said[-1].knows(alert) and said[-1].until == record.until:
             return said[-1]
         record = replace(record, number=said[-1].number + 1 if said else 1)
         content = to_json(record, format_version=FORMAT_VERSION)

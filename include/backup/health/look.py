@@ -10,7 +10,7 @@ from typing import Any
 
 from include.backup.evidence.ledger import Ledger
 from include.backup.evidence.record import EventKind
-from include.backup.health.alerts import Alert, advance, sent
+from include.backup.health.alerts import Alert, advance, recorded, sent
 from include.backup.health.backup_rules import backup_findings
 from include.backup.health.board import Board, Heartbeat
 from include.backup.health.facts import HealthFacts
@@ -73,24 +73,28 @@ def look(
 ) -> HealthReport:
     """Apply the rules, tell people, keep what was told, and write the heartbeat.
 
-    The alerts are written before people are told: a kill between the two tells them twice, never not at all.
+    The alerts are written first, with those that end: whatever a kill leaves out of evidence and messages, the next
+    look makes up for. People may be told twice, never not at all.
     """
     health = source.health or HealthPolicy()
-    before = board.open_alerts()
+    before, untold = board.open_alerts(), board.ended_alerts()
     now = facts.now
     turn = advance(
         before, find(facts, source), board.acknowledgements(before), now=now, resend_after=health.resend_after
     )
-    board.replace_open(turn.open, at=now)
-    _keep_evidence(ledger, turn.raised, "raised", run_id, now)
-    _keep_evidence(ledger, turn.resolved, "resolved", run_id, now)
-    for alert in turn.open:
+    ended = (*untold, *turn.resolved)
+    board.replace_open(turn.open, ended=ended, at=now)
+    _keep_evidence(ledger, (alert for alert in (*turn.open, *ended) if not alert.recorded), "raised", run_id, now)
+    _keep_evidence(ledger, ended, "resolved", run_id, now)
+    open_now, ended = recorded(turn.open), recorded(ended)
+    for alert in open_now:
         name = f"{alert.severity} {alert.key} ({alert.short_id})"
         log.warning("%s: %s. Next: %s", name, alert.evidence, alert.next_step)
-    to_tell = len(turn.send) + len(turn.resolved)
-    delivered = tell(turn.send, turn.resolved) if to_tell else True
-    open_now = sent(turn.open, turn.send, at=now) if delivered else turn.open
-    board.replace_open(open_now, at=now)
+    to_tell = len(turn.send) + len(ended)
+    delivered = tell(turn.send, ended) if to_tell else True
+    if delivered:
+        open_now, ended = sent(open_now, turn.send, at=now), ()
+    board.replace_open(open_now, ended=ended, at=now)
     board.beat(Heartbeat(source=facts.source, at=now, alerts=len(open_now), run_id=run_id))
     return HealthReport(
         source=facts.source,
@@ -104,6 +108,10 @@ def look(
 
 def _keep_evidence(ledger: Ledger, alerts: Iterable[Alert], what: str, run_id: str, now: datetime) -> None:
     for alert in alerts:
+        name = f"{what}:{alert.key}:{alert.since.isoformat()}"
+        if what == "raised" and alert.worse_at is not None:
+            # It is raised once more, and holds since the same time.
+            name = f"{name}:{alert.worse_at.isoformat()}"
         ledger.append(
             EventKind.ALERT,
             subject=alert.key,
@@ -116,7 +124,7 @@ def _keep_evidence(ledger: Ledger, alerts: Iterable[Alert], what: str, run_id: s
                 "seconds": round((now - alert.since).total_seconds()),
                 "acknowledged_by": alert.acknowledged_by,
             },
-            once=f"{what}:{alert.key}:{alert.since.isoformat()}",
+            once=name,
         )
 
 
