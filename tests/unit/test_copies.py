@@ -81,10 +81,15 @@ def test_without_a_schedule_a_backup_of_the_last_day_counts() -> None:
     assert not judge_daily(backups((COMPLETED, 40 * HOUR)), schedule=None, now=NOW, grace=GRACE).good
 
 
-def test_point_in_time_recovery_replaces_daily_backups_and_an_old_latest_time_is_no_alarm() -> None:
-    window = PitrWindow(earliest=NOW - 7 * DAY, latest=NOW - 3 * DAY)
+@pytest.mark.parametrize(("hours", "state"), [(29, DailyState.PITR), (31, DailyState.MISSING)])
+def test_point_in_time_recovery_replaces_daily_backups_while_its_window_moves(hours: int, state: DailyState) -> None:
+    """A project that nobody writes to has a daily snapshot all the same, after which its window ends later."""
+    window = PitrWindow(earliest=NOW - 7 * DAY, latest=NOW - hours * HOUR)
     check = judge_daily(backups(pitr_enabled=True, window=window), schedule=TWO, now=NOW, grace=GRACE)
-    assert (check.state, check.newest, check.needs_a_person) == (DailyState.PITR, window.latest, False)
+    assert (check.state, check.newest, check.earliest) == (state, window.latest, window.earliest)
+    assert ("ask Supabase's support" in check.text) is check.needs_a_person is (state is DailyState.MISSING)
+    found = make_report(source="shop", at=NOW, production="PostgreSQL at Supabase", store=store(), supabase=check)
+    assert found.met is not check.needs_a_person
 
 
 def store(**overrides: Any) -> StoreFacts:

@@ -62,10 +62,11 @@ def check_daily(project: SupabaseProject, *, now: datetime, grace: timedelta) ->
 def judge_daily(found: ProjectBackups, *, schedule: time | None, now: datetime, grace: timedelta) -> DailyCheck:
     """Return whether the backup that is due is there and completed.
 
-    Without a schedule any of the last day counts. A project with point-in-time recovery has no daily backups.
+    Without a schedule any of the last day counts. A project with point-in-time recovery has no daily backups, and is
+    recoverable up to some time of the last day.
     """
     if found.pitr_enabled:
-        return _judge_pitr(found)
+        return _judge_pitr(found, due=now - DAY - grace)
     due = _due(schedule, now, grace)
     newest = found.newest_completed
     since = [backup for backup in found.backups if backup.inserted_at >= due - EARLY]
@@ -82,14 +83,20 @@ def judge_daily(found: ProjectBackups, *, schedule: time | None, now: datetime, 
     return _check(found, DailyState.MISSING, text, newest)
 
 
-def _judge_pitr(found: ProjectBackups) -> DailyCheck:
+def _judge_pitr(found: ProjectBackups, *, due: datetime) -> DailyCheck:
+    """Return whether the window reaches to ``due``. Where nothing is written no WAL is archived and it stands still;
+    but the snapshot that Supabase takes every day ends a segment, so that it moves every day all the same.
+    """
     if found.window is None:
         text = "point-in-time recovery is enabled and names no window yet; look at the project's Database > Backups"
         return _check(found, DailyState.MISSING, text, None)
     window = found.window
+    text = f"recoverable from {window.earliest:%Y-%m-%d %H:%M} to {window.latest:%Y-%m-%d %H:%M} UTC"
+    if window.latest < due:
+        text = f"{text}, and not since; look at the project's Database > Backups, and ask Supabase's support"
     return DailyCheck(
-        state=DailyState.PITR,
-        text=f"recoverable from {window.earliest:%Y-%m-%d %H:%M} to {window.latest:%Y-%m-%d %H:%M} UTC",
+        state=DailyState.MISSING if window.latest < due else DailyState.PITR,
+        text=text,
         newest=window.latest,
         earliest=window.earliest,
         region=found.region,
