@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError, TargetFullError
+from include.backup.process import Command, Completed, Runner
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.in_place import restore_in_place
 from include.backup.restore.order import RestoreOrder, Strategy
@@ -33,6 +34,11 @@ CREATE VIEW app.bad AS SELECT * FROM app.feelings WHERE mood = 'bad';
 INSERT INTO app.feelings (mood, owner) SELECT CASE WHEN n % 3 = 0 THEN 'bad' ELSE 'good' END::app.mood, n
   FROM generate_series(1, 300) n;
 """
+
+END_WATCH = (
+    "SELECT bool_or(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+    " WHERE application_name = 'pulse_restore' AND datname = 'postgres'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,19 @@ def ordered(lab: RestoreLab, ctx: RestoreContext, backup_id: str) -> tuple[Resto
     order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
     back_up_target(ctx, order)
     return order, seal
+
+
+class EndsTheWatch(Runner):
+    """A runner before whose pg_restore the session that watches the locks is ended."""
+
+    def __init__(self, lab: RestoreLab) -> None:
+        super().__init__()
+        self._lab = lab
+        self.ended = False
+
+    def run(self, command: Command, **options: Any) -> Completed:
+        self.ended = self.ended or bool(self._lab.value("postgres", END_WATCH))
+        return super().run(command, **options)
 
 
 def change(lab: RestoreLab, statement: str) -> None:
@@ -119,9 +138,10 @@ def test_what_was_written_since_the_safety_backup_began_is_lost_only_with_a_yes(
     assert state(lab) == before
     given_up, its_seal = lab.ordered(ctx, backup_id=backup_id, in_place=True, give_up_writes=True)
     assert "is lost: no copy has it" in given_up.question().text
+    ctx.runner = watch = EndsTheWatch(lab)
     ending = EndsTheLock(lab, order.restore_id)
     report = restore_in_place(ctx, given_up, its_seal, approve=lambda: yes(its_seal), progress=ending)
-    assert ending.ended
+    assert (watch.ended, ending.ended) == (True, True)
     assert "the session of a lock ended before the work did" in caplog.text
     assert re.fullmatch(f"the schemas app, public .* every row identical; given up, .*: {written}", report.line())
     assert state(lab) == good
@@ -193,10 +213,12 @@ def test_a_lock_that_somebody_holds_ends_the_restore(
     monkeypatch.setattr("include.backup.restore.in_place.LOCK_SECONDS", 1.0)
     before = state(lab)
     ctx = lab.context(SOURCE)
+    ctx.runner = ending = EndsTheWatch(lab)
     order, seal = ordered(lab, ctx, backup_id)
     with lab.session(SOURCE) as person:
         person.autocommit = False
         person.execute("SELECT count(*) FROM orders")
         with pytest.raises(RestoreError, match=r"a lock was not to be had.*nothing was changed"):
             restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert ending.ended
     assert state(lab) == before

@@ -6,12 +6,15 @@ object of another schema that hangs on them, a lock that somebody holds) rolls e
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import psycopg
 
 from include.backup.approval import Approval
 from include.backup.archive.reader import ArchiveReader, member_path, unpack_for_old_pg_restore
@@ -22,6 +25,7 @@ from include.backup.errors import (
     RestoreDiffersError,
     RestoreError,
     RestoreRefusedError,
+    SourceError,
     TargetFullError,
 )
 from include.backup.in_use import reading
@@ -184,26 +188,45 @@ def missing_from(target: Target, toc: Toc, schemas: tuple[str, ...]) -> tuple[st
 
 
 @contextmanager
-def _never_waiting_long(target: Target, said: list[str]) -> Iterator[None]:
-    """Cancel the restore's session when it has waited too long for a lock, and say who holds it."""
+def _never_waiting_long(target: Target, said: list[str], log: logging.Logger) -> Iterator[None]:
+    """Cancel the restore's session when it has waited too long for a lock, and say who holds it.
+
+    Who cannot watch does not begin. A session that is lost later is replaced: what it watches may have committed.
+    """
     ended = threading.Event()
+    first = connect(target.connection, settings={})
 
     def watch() -> None:
-        with connect(target.connection, settings={}) as session:
-            while not ended.wait(POLL_SECONDS):
-                parameters = (target.database, target.connection.application_name, LOCK_SECONDS)
-                for row in session.execute(_WAITING, parameters).fetchall():
-                    blockers = ", ".join(str(pid) for pid in row["blockers"])
-                    said.append(f"a lock was not to be had in {LOCK_SECONDS:.0f} s, held by the sessions {blockers}")
-                    session.execute("SELECT pg_cancel_backend(%s)", (row["pid"],))
+        session, lost = first, False
+        while not ended.wait(POLL_SECONDS):
+            try:
+                if session.closed:
+                    session = connect(target.connection, settings={})
+                _cancel_long_waits(session, target, said)
+                lost = False
+            except (psycopg.Error, SourceError) as error:
+                session.close()
+                if not lost:
+                    log.warning("nobody watches for how long the restore waits for locks: %s; trying again", error)
+                lost = True
+        session.close()
 
-    with ThreadPoolExecutor(1, thread_name_prefix="locks") as pool:
+    with first, ThreadPoolExecutor(1, thread_name_prefix="locks") as pool:
+        _cancel_long_waits(first, target, said)
         watching = pool.submit(watch)
         try:
             yield
         finally:
             ended.set()
             watching.result()
+
+
+def _cancel_long_waits(session: psycopg.Connection[dict[str, Any]], target: Target, said: list[str]) -> None:
+    parameters = (target.database, target.connection.application_name, LOCK_SECONDS)
+    for row in session.execute(_WAITING, parameters).fetchall():
+        blockers = ", ".join(str(pid) for pid in row["blockers"])
+        said.append(f"a lock was not to be had in {LOCK_SECONDS:.0f} s, held by the sessions {blockers}")
+        session.execute("SELECT pg_cancel_backend(%s)", (row["pid"],))
 
 
 def _load(ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc, tools: PostgresTools) -> None:
@@ -229,7 +252,7 @@ def _load(ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc
         )
         said: list[str] = []
         try:
-            with _never_waiting_long(target, said):
+            with _never_waiting_long(target, said, ctx.log):
                 ctx.runner.run(command, on_line=lambda text: said.extend(findings(text)))
         except CommandKilledError:
             raise
