@@ -14,7 +14,7 @@ import pytest
 
 from include.local.ports import free_port_base
 from include.local.source import SUPERUSER
-from tests.support.command_line import SOURCE, TARGET, CommandLine, Forger, Server, wait_for
+from tests.support.command_line import SOURCE, TARGET, CommandLine, Forger, Server, restore_on_record, wait_for
 from tests.support.proofs import StoredBackup
 
 pytest_plugins = ["tests.support.cli_fixtures"]
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("new_databases")
 
 
 def test_restore_brings_back_identical_content(
-    cli: CommandLine, taken: dict[str, Any], cli_server: Server, cli_staging: Path
+    cli: CommandLine, taken: dict[str, Any], taken_backup: StoredBackup, cli_server: Server, cli_staging: Path
 ) -> None:
     answer = cli.run(
         "restore", SOURCE, taken["backup_id"], "--to-database", "restored", "--create", *TARGET, "--yes", "--json"
@@ -33,6 +33,9 @@ def test_restore_brings_back_identical_content(
     assert report["compared"]["differences"] == []
     assert set(report["durations"]) == {"objects", "rows", "indexes", "finish", "compare"}
     assert report["refused_properties"] == []
+    told = restore_on_record(taken_backup.store, answer.document)
+    assert (told["backup_id"], told["database"], told["production"]) == (taken["backup_id"], "restored", False)
+    assert (told["rows"], told["compared"]) == (report["rows"], True)
     assert cli_server.contents("restored") == cli_server.contents(SOURCE)
     assert properties(cli_server, "restored") == properties(cli_server, SOURCE)
     assert list(cli_staging.iterdir()) == []

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import SOURCE, TARGET, CommandLine, Forger, Server
+from include.backup.chain import user_name
+from include.backup.errors import StoreUnreachableError
+from include.backup.evidence import Ledger
+from tests.support.command_line import SOURCE, TARGET, CommandLine, Forger, Server, restore_on_record
 from tests.support.proofs import StoredBackup
 
 pytest_plugins = ["tests.support.cli_fixtures"]
@@ -42,7 +45,13 @@ def arguments(backup_id: str, mode: str, *more: str) -> tuple[str, ...]:
 
 
 def test_replace_shows_stores_a_copy_and_brings_every_row_back(
-    cli: CommandLine, taken: dict[str, Any], damaged: Server, cli_staging: Path, tmp_path: Path
+    cli: CommandLine,
+    taken: dict[str, Any],
+    taken_backup: StoredBackup,
+    damaged: Server,
+    cli_staging: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     listed = tmp_path / "changes.csv"
     shown = cli.run(*arguments(taken["backup_id"], "replace", "--dry-run", "--csv", str(listed)))
@@ -51,14 +60,24 @@ def test_replace_shows_stores_a_copy_and_brings_every_row_back(
     assert "makes the tables as they were" in shown.out
     check_csv(listed)
     assert damaged.contents(COPY) != damaged.contents(SOURCE)
-    answer = cli.run(*arguments(taken["backup_id"], "replace", "--yes", "--json"))
+    answer = cli.run(*arguments(taken["backup_id"], "replace", "--yes", "--json", "--reason", "a test"))
     assert answer.code == 0, answer.err
+    told = restore_on_record(taken_backup.store, answer.document)
+    assert told["requested_by"] == user_name()
+    assert (told["database"], told["production"], told["reason"]) == (COPY, False, "a test")
+    assert (told["tables"], told["merged"][0]["inserted"]) == (["public.messages"], 3)
+    assert told["safety_copy"] == answer.document["safety_copy"]
     (merged,) = answer.document["report"]["merged"]
     assert (merged["inserted"], merged["updated"], merged["deleted"]) == (3, 2, 0)
     assert rows_and_objects(damaged, COPY) == rows_and_objects(damaged, SOURCE)
     assert "defaced" not in answer.out
     assert list(cli_staging.iterdir()) == []
-    check_copy(cli, damaged)
+    monkeypatch.setattr(Ledger, "append", unreachable)
+    check_copy(cli, damaged, answer.document["safety_copy"])
+
+
+def unreachable(*_: object, **__: object) -> None:
+    raise StoreUnreachableError("the store does not answer")
 
 
 def rows_and_objects(server: Server, database: str) -> list[str]:
@@ -76,13 +95,18 @@ def check_csv(path: Path) -> None:
     assert len({row["key"] for row in rows if row["change"] == "missing"}) == 3
 
 
-def check_copy(cli: CommandLine, server: Server) -> None:
-    """What the tables were before the restore is a backup of its own, which brings the damage back."""
+def check_copy(cli: CommandLine, server: Server, copy: str) -> None:
+    """What the tables were before the restore is a backup of its own, which brings the damage back.
+
+    What is done is no failure, and told as done, when the evidence of it is not stored.
+    """
     backups = cli.here("list", SOURCE, "--json").document["backups"]
-    (copy,) = [item["backup_id"] for item in backups if item["tier"] == "safety"]
+    assert [item["backup_id"] for item in backups if item["tier"] == "safety"] == [copy]
     assert "_safety_tables_" in copy
     back = cli.here(*arguments(copy, "replace", "--yes", "--unproven", "--no-safety-copy", "--touch-children"))
     assert back.code == 0, back.err
+    assert "it is restored, and that is NOT on record (the store does not answer)" in back.err
+    assert f"{copy} merged into {COPY}" in back.out
     with server.session(COPY) as session:
         row = session.execute("SELECT count(*) FROM public.messages WHERE body = 'defaced, \"quoted\"'").fetchone()
     assert row == (2,)

@@ -157,6 +157,7 @@ def test_what_was_written_comes_back_as_a_server(
     answer = cli.run(*recover, "--to-latest", "--yes", "--json")
     try:
         assert answer.code == 0, answer.err
+        assert answer.document["recorded"] is True
         report = answer.document["report"]
         login = f"host={report['socket']} port={report['port']} user={report['superuser']} dbname={SOURCE}"
         with psycopg.connect(login) as session:

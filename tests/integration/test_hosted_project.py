@@ -20,7 +20,7 @@ from include.backup.process import Runner
 from include.backup.quarantine import quarantined, release
 from include.backup.steps import verify
 from include.local.stack import Stack
-from tests.support.command_line import SOURCE, CommandLine, Server
+from tests.support.command_line import SOURCE, CommandLine, Server, restore_on_record
 from tests.support.contexts import ContextMaker, run_chain
 from tests.support.hosted_project import HostedProject, hosted_project
 from tests.support.proofs import StoredBackup
@@ -276,7 +276,9 @@ def test_an_unproven_backup_and_the_source_itself_are_refused(
         planned(taken_backup, endpoint, sources=(endpoint,))
 
 
-def test_the_command_line_previews_and_restores(hosted: HostedProject, taken: dict[str, Any], cli: CommandLine) -> None:
+def test_the_command_line_previews_and_restores(
+    hosted: HostedProject, taken: dict[str, Any], taken_backup: StoredBackup, cli: CommandLine
+) -> None:
     endpoint = hosted.new()
     target = {
         "conn_type": "postgres", "host": endpoint.host, "port": 5432, "schema": endpoint.dbname, "login": "postgres",
@@ -292,6 +294,8 @@ def test_the_command_line_previews_and_restores(hosted: HostedProject, taken: di
     done = command.run(*arguments, "--yes", "--json")
     assert done.code == 0, done.err
     assert done.document["report"]["compared"]["differences"] == []
+    told = restore_on_record(taken_backup.store, done.document)
+    assert (told["database"], told["rows"]) == (endpoint.dbname, done.document["report"]["rows"])
     assert str(endpoint.password) not in done.out + done.err
     again = command.here(*arguments, "--yes")
     assert again.code == 5

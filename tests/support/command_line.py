@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +21,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from include.backup.chain import user_name
 from include.backup.cli.main import main
 from include.backup.connections import DatabaseConnection
-from include.backup.policy import PROJECT
+from include.backup.evidence import EventKind, open_ledger
+from include.backup.policy import PROJECT, SHIPPED_POLICY, load_policy
 from include.backup.postgres.session import connection_string
 from include.backup.postgres.tools import find_tools
 from include.backup.process import minimal_environment
@@ -136,6 +138,16 @@ def command_environment(environment: dict[str, str], **connections: DatabaseConn
         **environment,
         **{f"AIRFLOW_CONN_{name.upper()}": connection_json(value) for name, value in connections.items()},
     }
+
+
+def restore_on_record(store: ObjectStore, document: dict[str, Any]) -> Mapping[str, Any]:
+    """Return what the evidence says of the restore that a command's document tells of."""
+    assert document["recorded"] is True
+    event = open_ledger(load_policy(SHIPPED_POLICY).source(SOURCE), store).find(f"restore:{document['restore_id']}")
+    assert event is not None
+    assert (event.kind, event.subject) == (EventKind.RESTORE, document["restore_id"])
+    assert event.actor.endswith(f" by {user_name()}")
+    return event.facts
 
 
 def connection_json(connection: DatabaseConnection) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from include.backup.chain import user_name
 from include.backup.cli.output import columns
+from include.backup.cli.restoring import recorded
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.point_in_time.choose import Wanted
@@ -39,8 +40,16 @@ def run(session: Session) -> int:
             progress.at(done)
 
         report = restore(plan, store=session.store, runner=session.runner, log=session.log, on_bytes=on_bytes)
-    record_recovery(session.source, session.store, report.to_dict(), subject=report.backup_id, actor=user_name())
-    document = {"dry_run": False, "preview": plan.to_dict(), "report": report.to_dict()}
+
+    def record() -> None:
+        record_recovery(session.source, session.store, report.to_dict(), subject=report.backup_id, actor=user_name())
+
+    document = {
+        "dry_run": False,
+        "preview": plan.to_dict(),
+        "report": report.to_dict(),
+        "recorded": recorded(session, record),
+    }
     session.output.result("recover", document, _lines(report))
     return 0
 

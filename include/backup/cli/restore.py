@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from typing import Any
 
 from include.backup.cli.output import columns
+from include.backup.cli.restoring import record_restore, restore_context
 from include.backup.cli.session import Session
 from include.backup.connection_spec import ConnectionSpec
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ParameterError
 from include.backup.inventory import standing_of
+from include.backup.restore.order import Strategy
 from include.backup.restore.plan import Preview, RestoreRequest, plan_restore
 from include.backup.restore.restore import RestoreReport, default_jobs, restore
 from include.backup.restore.target import Target
@@ -42,7 +45,12 @@ def run(session: Session) -> int:
             progress=progress,
             work_root=arguments.work_dir or session.staging_root,
         )
-    document = {"dry_run": False, "preview": plan.preview.to_dict(), "report": report.to_dict()}
+    document = {
+        "dry_run": False,
+        "preview": plan.preview.to_dict(),
+        "report": report.to_dict(),
+        **record_restore(session, restore_context(session), plan.request.target.endpoint, _facts(report)),
+    }
     session.output.result("restore", document, _lines(report))
     return 0
 
@@ -102,6 +110,17 @@ def _confirm(preview: Preview) -> None:
     print("Type the name of the database to go on: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip() != preview.target_database:
         raise ParameterError("that is not the database's name; nothing was changed")
+
+
+def _facts(report: RestoreReport) -> dict[str, Any]:
+    return {
+        "backup_id": report.backup_id,
+        "strategy": Strategy.NEW.value,
+        "tables": report.tables,
+        "rows": report.rows,
+        "compared": report.compared is not None,
+        "seconds": report.seconds,
+    }
 
 
 def _lines(report: RestoreReport) -> list[str]:

@@ -79,7 +79,6 @@ def add_restore(commands: Commands) -> None:
     )
     goal.add_argument("--undo", metavar="RESTORE_ID", help="give the database back that this restore has replaced")
     swap = command.add_argument_group("with --swap, --in-place and --undo")
-    swap.add_argument("--reason", default="", help="for the evidence")
     swap.add_argument(
         "--end-sessions", action="store_true", help="end the sessions of the source; in place nobody's is ended"
     )
@@ -95,6 +94,7 @@ def add_restore(commands: Commands) -> None:
     command.add_argument("--create", action="store_true", help="make that database; else it must be there, empty")
     add_server(command)
     command.add_argument("--with-roles", action="store_true", help="make the roles that the target lacks")
+    command.add_argument("--reason", default="", help="for the evidence")
     command.add_argument("--jobs", type=positive, metavar="N", help="sessions that load; default: the processors")
     command.add_argument("--work-dir", type=Path, metavar="FOLDER", help="where the archive is fetched to")
     command.add_argument("--no-compare", action="store_true", help="do not compare the rows afterwards")
@@ -136,6 +136,7 @@ def add_restore_project(commands: Commands) -> None:
     command.add_argument("--jobs", type=positive, metavar="N", help="sessions that load; default: the processors")
     command.add_argument("--work-dir", type=Path, metavar="FOLDER", help="where the archive is fetched to")
     command.add_argument("--unproven", action="store_true", help="also a backup that nobody has proven")
+    command.add_argument("--reason", default="", help="for the evidence")
     command.add_argument("--dry-run", action="store_true", help="only print what would be done, and what is left out")
     command.add_argument("--yes", action="store_true", help="do not ask")
 

@@ -6,6 +6,7 @@ import sys
 
 from include.backup.cli.output import columns
 from include.backup.cli.restore import target_connection
+from include.backup.cli.restoring import record_restore, restore_context
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.hosted.plan import ProjectPlan, ProjectRequest, plan_project_restore
@@ -33,7 +34,13 @@ def run(session: Session) -> int:
             progress=progress,
             work_root=arguments.work_dir or session.staging_root,
         )
-    document = {"dry_run": False, "preview": plan.to_dict(), "report": report.to_dict()}
+    facts = {"backup_id": report.backup_id, "strategy": "project", "tables": report.tables, "rows": report.rows}
+    document = {
+        "dry_run": False,
+        "preview": plan.to_dict(),
+        "report": report.to_dict(),
+        **record_restore(session, restore_context(session), plan.request.endpoint, facts),
+    }
     session.output.result("restore-project", document, _lines(report))
     return 0
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 from include.backup.chain import user_name
 from include.backup.cli.restore import target_connection
-from include.backup.cli.restoring import restore_context
+from include.backup.cli.restoring import record_restore, restore_context
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError, RestoreRefusedError
 from include.backup.inventory import standing_of
 from include.backup.manifest import fingerprint
+from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination
 from include.backup.restore.restore import default_jobs
 from include.backup.restore.safety import take_safety_backup
@@ -42,35 +44,38 @@ def run(session: Session) -> int:
             session.output.message(line)
         if arguments.csv is not None:
             write_csv(arguments.csv, listed(work.staged))
-        report = None if arguments.dry_run else _carry_out(session, work, preview)
+        report, document = (None, {}) if arguments.dry_run else _carry_out(session, work, preview)
     document = {
         "dry_run": report is None,
         "preview": preview.to_dict(),
         "report": None if report is None else report.to_dict(),
+        **document,
     }
     session.output.result("restore-table", document, [] if report is None else [report.line()])
     return 0
 
 
-def _carry_out(session: Session, work: TablesRestore, preview: TablesPreview) -> TablesReport:
-    arguments = session.arguments
+def _carry_out(session: Session, work: TablesRestore, preview: TablesPreview) -> tuple[TablesReport, dict[str, Any]]:
+    """Restore; return what was done, and what else the document says."""
+    arguments, ctx, copy = session.arguments, restore_context(session), None
     if not list(preview.refusals()):
         if not arguments.yes:
             _confirm(preview)
         if preview.mode is not Mode.BESIDE and not arguments.no_safety_copy:
-            _store_copy(session, work, preview)
+            copy = _store_copy(session, ctx, work, preview)
     with session.output.progress() as progress:
-        return work.carry_out(preview, work_root=arguments.work_dir or session.staging_root, progress=progress)
+        report = work.carry_out(preview, work_root=arguments.work_dir or session.staging_root, progress=progress)
+    kept = {"safety_copy": copy, "tables": [table.table for table in preview.tables], **report.to_dict()}
+    return report, {"safety_copy": copy, **record_restore(session, ctx, work.target.endpoint, kept)}
 
 
-def _store_copy(session: Session, work: TablesRestore, preview: TablesPreview) -> None:
+def _store_copy(session: Session, ctx: RestoreContext, work: TablesRestore, preview: TablesPreview) -> str:
     """Store the tables and the children that would be touched as they are, by the steps of every backup."""
     if session.source.restore is None:
         raise RestoreRefusedError(
             f"the policy has no restore block for {session.source.name}, so that no copy of the tables can be stored "
             "first; give it one, or add --no-safety-copy"
         )
-    ctx = restore_context(session)
     destination = Destination(
         server="command line",
         conn_id="command line",
@@ -81,6 +86,7 @@ def _store_copy(session: Session, work: TablesRestore, preview: TablesPreview) -
     tables = tables_to_copy(preview)
     copy = take_safety_backup(ctx, destination, tables=tables)
     session.log.info("%s as they are now are kept as %s", ", ".join(tables), copy["backup_id"])
+    return str(copy["backup_id"])
 
 
 def _request(session: Session) -> TablesRequest:

@@ -38,5 +38,6 @@ def add_to(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-safety-copy", action="store_true", help="do not store the tables as they are first")
     command.add_argument("--work-dir", type=Path, metavar="FOLDER", help="where definitions are put for a moment")
     command.add_argument("--unproven", action="store_true", help="also a backup that nobody has proven")
+    command.add_argument("--reason", default="", help="for the evidence")
     command.add_argument("--dry-run", action="store_true", help="only print what would be done")
     command.add_argument("--yes", action="store_true", help="do not ask")

@@ -1,10 +1,17 @@
-"""What commands need that write where the policy allows restores."""
+"""What commands need that restore: the steps' context, and the evidence of what was done."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from include.backup.chain import new_run
 from include.backup.cli.session import Session
+from include.backup.connections import DatabaseConnection
+from include.backup.errors import BackupError
+from include.backup.evidence import EventKind
 from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import place
 from include.backup.restore.restore import default_jobs
 
 
@@ -22,3 +29,49 @@ def restore_context(session: Session) -> RestoreContext:
         log=session.log,
         jobs=getattr(session.arguments, "jobs", None) or default_jobs(),
     )
+
+
+def record_restore(
+    session: Session, ctx: RestoreContext, endpoint: DatabaseConnection, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Leave the evidence of a restore that is done: who did it, into which database; return what documents say of it.
+
+    Nobody was asked, so that no approval is on record: the audit tells of production.
+    """
+    kept = {
+        "database": endpoint.dbname,
+        "address": f"{endpoint.host}:{endpoint.port}",
+        "production": _is_production(session, endpoint),
+        "requested_by": ctx.run.triggered_by,
+        "reason": session.arguments.reason,
+        **facts,
+    }
+
+    def append() -> None:
+        ctx.ledger.append(
+            EventKind.RESTORE,
+            subject=ctx.restore_id,
+            actor=ctx.run.actor,
+            facts=kept,
+            once=f"restore:{ctx.restore_id}",
+        )
+
+    return {"restore_id": ctx.restore_id, "recorded": recorded(session, append)}
+
+
+def recorded(session: Session, record: Callable[[], None]) -> bool:
+    """Record what is done, and say whether that is stored: whoever may only read the bucket can restore too."""
+    try:
+        record()
+    except BackupError as error:
+        session.log.warning("it is restored, and that is NOT on record (%s): keep what this command prints", error)
+        return False
+    return True
+
+
+def _is_production(session: Session, endpoint: DatabaseConnection) -> bool:
+    """Say whether a database is some source, or on a server that the policy calls production."""
+    restore, conn_id = session.source.restore, session.arguments.connection
+    servers = () if restore is None else restore.servers.values()
+    named = any(server.production and server.connection == conn_id for server in servers)
+    return named or place(endpoint) in map(place, session.source_databases())
