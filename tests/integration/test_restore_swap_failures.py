@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.backup.connection_spec import Secret
 from include.backup.errors import (
     ApprovalError,
     RestoreDiffersError,
@@ -19,6 +20,7 @@ from include.backup.errors import (
 )
 from include.backup.point_in_time.room import free_bytes
 from include.backup.restore import swap as swapping
+from include.backup.restore.survey import database_facts
 from include.backup.restore.swap import undo_swap
 from include.backup.restore.target_lock import target_lock
 from include.backup.restore.undo import find_undo
@@ -30,6 +32,7 @@ from include.backup.restore.work import (
     require_compared,
     swap_in,
 )
+from tests.support.airflow_runs import until
 from tests.support.restores import QUIET, RestoreLab, yes
 from tests.support.small_disk import empty, fill, small_tablespace
 
@@ -65,6 +68,57 @@ def test_a_backend_killed_between_the_renames_leaves_production_as_it_was(
     assert swap_in(ctx, order, seal, approve=lambda: yes(seal)).kept == order.kept
     with target_lock(lab.superuser, "prod_fail", holder="a test") as session:
         undo_swap(session, lab.superuser, database="prod_fail", kept=order.kept, aside=order.beside, end_sessions=True)
+
+
+# Its autovacuum takes half a minute, and begins when somebody has deleted.
+SLOWLY_VACUUMED = """
+CREATE TABLE slow WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
+  autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0)
+  AS SELECT n, repeat('x', 500) AS text FROM generate_series(1, 5000) n
+"""
+LEFT = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'vacuumed' AND usesysid IS NOT NULL"
+
+
+def test_an_ordinary_role_sees_who_is_connected_and_swaps_while_autovacuum_works(lab: RestoreLab) -> None:
+    lab.do("postgres", "CREATE ROLE plain LOGIN CREATEDB PASSWORD 'plain'")
+    lab.do("postgres", "ALTER SYSTEM SET autovacuum_naptime = 1")
+    lab.do("postgres", "SELECT pg_reload_conf()")
+    plain = replace(lab.superuser, user="plain", password=Secret("plain"))
+    names = ("vacuumed", "vacuumed_beside")
+    try:
+        for name in names:
+            lab.do("postgres", f"CREATE DATABASE {name} OWNER plain")
+        lab.do("vacuumed", SLOWLY_VACUUMED)
+        lab.do("vacuumed", "DELETE FROM slow WHERE n % 2 = 0")
+        at_work = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'vacuumed' AND backend_type LIKE 'autovacuum%'"
+        until(lambda: lab.value("postgres", at_work) > 0, seconds=30, what="autovacuum at work")
+        with target_lock(plain, "vacuumed", holder="a test") as session:
+            now, beside = (database_facts(session, name) for name in names)
+            assert now is not None
+            assert beside is not None
+            request = swapping.SwapRequest(
+                database="vacuumed",
+                beside="vacuumed_beside",
+                kept="vacuumed_old",
+                database_oid=now.oid,
+                beside_oid=beside.oid,
+                end_sessions=False,
+            )
+            with (
+                lab.session("vacuumed"),
+                pytest.raises(RestoreRefusedError, match=r"in vacuumed .*nobody agreed to end them"),
+            ):
+                swapping.swap(session, plain, request)
+            until(lambda: lab.value("postgres", LEFT) == 0, seconds=30, what="the end of somebody's session")
+            assert lab.value("postgres", at_work) > 0
+            swapping.swap(session, plain, replace(request, end_sessions=True))
+        assert lab.value("postgres", "SELECT oid::bigint FROM pg_database WHERE datname = 'vacuumed'") == beside.oid
+    finally:
+        lab.do("postgres", "ALTER SYSTEM RESET autovacuum_naptime")
+        lab.do("postgres", "SELECT pg_reload_conf()")
+        for name in (*names, "vacuumed_old"):
+            lab.drop(name)
+        lab.do("postgres", "DROP ROLE plain")
 
 
 def test_a_worker_killed_while_production_is_closed_is_made_good_by_the_teardown(lab: RestoreLab, failing: str) -> None:

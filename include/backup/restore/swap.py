@@ -197,8 +197,12 @@ def _close(session: psycopg.Connection[dict[str, Any]], request: SwapRequest) ->
     _expect_nothing_new(session, request)
     deadline = time.monotonic() + SESSIONS_GONE_SECONDS
     while True:
+        # Autovacuum's workers, which have no user, are a superuser's to end; RENAME ends and awaits them itself
+        # (CountOtherDBBackends in PostgreSQL's source).
         rows = session.execute(
-            "SELECT pid, pg_terminate_backend(pid) AS asked FROM pg_stat_activity WHERE datname = ANY(%s)", (names,)
+            "SELECT pid, pg_terminate_backend(pid) AS asked FROM pg_stat_activity"
+            " WHERE datname = ANY(%s) AND usesysid IS NOT NULL",
+            (names,),
         ).fetchall()
         if not rows:
             return len(ended)

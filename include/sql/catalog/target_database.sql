@@ -16,7 +16,9 @@ SELECT d.oid::bigint AS oid,
        coalesce((SELECT array_agg(pid::text || ' ' || coalesce(usename::text, '') || ' '
                                   || coalesce(NULLIF(application_name, ''), '(no name)') ORDER BY pid)
                    FROM pg_catalog.pg_stat_activity
-                  WHERE datid = d.oid AND backend_type = 'client backend'), '{}') AS sessions,
+                  WHERE datid = d.oid AND usesysid IS NOT NULL
+                    -- Of others' sessions an ordinary role is told no type.
+                    AND coalesce(backend_type, 'client backend') = 'client backend'), '{}') AS sessions,
        coalesce((SELECT array_agg(slot_name::text ORDER BY slot_name)
                    FROM pg_catalog.pg_replication_slots WHERE database = d.datname), '{}') AS slots,
        coalesce((SELECT array_agg(subname::text ORDER BY subname)
