@@ -14,7 +14,15 @@ import pytest
 
 from include.backup.base.stored import base_prefix
 from include.backup.catalog import archive_key, manifest_key, proof_prefix
-from include.backup.errors import ProofFailedError, VerifierBrokenError, WalSegmentMissingError
+from include.backup.errors import (
+    BackupError,
+    ObjectColdError,
+    ProofFailedError,
+    ScratchError,
+    StoreUnreachableError,
+    VerifierBrokenError,
+    WalSegmentMissingError,
+)
 from include.backup.evidence.check import check_ledger
 from include.backup.manifest import fingerprint
 from include.backup.process import Runner
@@ -114,6 +122,28 @@ def test_one_that_fails_ends_nothing_else_and_the_run_is_red(bucket: Bucket, ver
     with pytest.raises(ProofFailedError, match=f"{bad} .*one is gone.*Do not rely on it"):
         verify(context(bucket))
     assert verifier.proven == [first, bad, last]
+
+
+@pytest.mark.parametrize("trouble", [ScratchError, StoreUnreachableError, ObjectColdError])
+def test_a_test_that_cannot_be_made_ends_nothing_else_and_is_told_as_such(
+    bucket: Bucket, verifier: Verifier, monkeypatch: pytest.MonkeyPatch, trouble: type[BackupError]
+) -> None:
+    first, large, last = (bucket.backup(age, proven=False) for age in (1, 2, 3))
+
+    def prove(stored: StoredBackup, **more: Any) -> Any:
+        if stored.backup_id == large:
+            raise trouble("no room")
+        return verifier(stored, **more)
+
+    monkeypatch.setattr("include.backup.verification.verify.prove_stored", prove)
+    with pytest.raises(ScratchError, match=rf"nothing is known of {large} \(no room\)"):
+        verify(context(bucket))
+    assert verifier.proven == [first, last]
+    # Where another one is no good, that is what matters.
+    verifier.failing.add(bucket.backup(0.5, proven=False))
+    later = replace(context(bucket), clock=lambda: NOW + timedelta(minutes=1))
+    with pytest.raises(ProofFailedError, match=f"{large} .*Do not rely on it"):
+        verify(later)
 
 
 def test_an_archive_that_is_gone_is_a_failure_and_a_backup_that_is_gone_is_not(

@@ -19,6 +19,7 @@ from include.backup.errors import (
     ManifestWithoutArchiveError,
     ObjectShortError,
     ProofFailedError,
+    ScratchError,
     WalSegmentMissingError,
 )
 from include.backup.every_backup import every_backup
@@ -42,6 +43,8 @@ TARGET_SECONDS = 300
 # The log that a base backup needs is stored by other runs; after that time it will not come any more.
 WAL_MAY_FOLLOW = timedelta(days=1)
 NOT_MADE = "not made"
+# Nothing was found out: the machine or the store did not allow the test, so that a retry may.
+IMPEDED = "impeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +64,7 @@ class VerificationContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proven:
-    """One proof of this run; ``result`` is passed, failed, or not made."""
+    """One proof of this run; ``result`` is passed, failed, not made, or impeded."""
 
     backup_id: str
     why: str
@@ -121,7 +124,8 @@ def work_list(ctx: VerificationContext) -> WorkList:
 def verify(ctx: VerificationContext) -> VerificationReport:
     """Prove what is due, one after the other; one that fails ends nothing else.
 
-    Raises ProofFailedError when any is not proven, after all were tried and the report was kept.
+    Raises ProofFailedError when any is not proven, after all were tried and the report was kept; ScratchError when all
+    that stands in the way are tests that could not be made.
     """
     started_at, started = ctx.clock(), time.monotonic()
     plan = work_list(ctx)
@@ -146,6 +150,9 @@ def verify(ctx: VerificationContext) -> VerificationReport:
         left=tuple(left),
     )
     _keep(ctx, report)
+    impeded = tuple(one for one in report.failed if one.result == IMPEDED)
+    if impeded and impeded == report.failed:
+        raise ScratchError(f"nothing is known of {_named(impeded)}; mend what stands in the way, and retry")
     if report.failed:
         raise ProofFailedError(
             f"{_named(report.failed)}. Do not rely on it; look at its proof with `python -m include.backup show`, and "
@@ -224,6 +231,9 @@ def _prove(ctx: VerificationContext, work: Work) -> Proven | Work | None:
         return None
     except (ArchiveError, ManifestWithoutArchiveError, ObjectShortError) as error:
         result, detail = Result.FAILED.value, str(error)
+    except BackupError as error:
+        ctx.log.warning("%s could not be tested: %s", work.backup_id, error)
+        result, detail = IMPEDED, str(error)
     seconds = round(time.monotonic() - started, 3)
     ctx.log.info("%s: %s in %.1f s", work.backup_id, result, seconds)
     return Proven(backup_id=work.backup_id, why=work.why, result=result, seconds=seconds, detail=detail)
