@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from include.backup.errors import StoreDeniedError, StoreError
 from include.backup.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -65,7 +66,13 @@ def delete_objects(
     found: list[Outcome] = []
     ordered = sorted(set(keys))
     for start in range(0, len(ordered), BATCH):
-        found.extend(_delete_batch(store, ordered[start : start + BATCH], sleep))
+        batch = ordered[start : start + BATCH]
+        try:
+            found.extend(list(_delete_batch(store, batch, sleep)))
+        except StoreError as error:
+            # Whether they are there can only be told by a list, and there is none.
+            logger.warning("%d objects are not known to be deleted: %s", len(batch), error)
+            found.extend(Outcome(key=key, gone=Gone.LEFT, error=str(error)) for key in batch)
     return tuple(found)
 
 
@@ -106,11 +113,20 @@ def _request(store: ObjectStore, targets: Sequence[ObjectIdentifierTypeDef]) -> 
     errors: dict[str, str] = {}
     for start in range(0, len(targets), BATCH):
         batch = targets[start : start + BATCH]
-        with store.errors(batch[0]["Key"], "delete"):
-            answer = store.s3.delete_objects(Bucket=store.bucket, Delete={"Objects": list(batch), "Quiet": True})
+        try:
+            with store.errors(batch[0]["Key"], "delete"):
+                answer = store.s3.delete_objects(Bucket=store.bucket, Delete={"Objects": list(batch), "Quiet": True})
+        except StoreError as refused:
+            errors |= {target["Key"]: _as_answer(refused) for target in batch}
+            continue
         for error in answer.get("Errors", []):
             errors[error.get("Key", "")] = f"{error.get('Code', '')}: {error.get('Message', '')}"
     return errors
+
+
+def _as_answer(error: StoreError) -> str:
+    """Return what a store that refused a whole request would have said of each object."""
+    return f"AccessDenied: {error}" if isinstance(error, StoreDeniedError) else str(error)
 
 
 def _is_denied(error: str | None) -> bool:

@@ -25,6 +25,7 @@ class FakeS3:
         self.object_lock = False
         self.deny_versions = False
         self.fault: Fault = lambda key, attempt: None
+        self.request_fault: str | None = None
         self.calls: list[str] = []
         self.now = datetime(2026, 6, 1, tzinfo=UTC)
         self._ids = itertools.count(1)
@@ -73,6 +74,8 @@ class FakeS3:
 
     def delete_objects(self, **arguments: Any) -> dict[str, Any]:
         self.calls.append("delete")
+        if self.request_fault is not None:
+            raise error(self.request_fault)
         errors = []
         for target in arguments["Delete"]["Objects"]:
             key, version = target["Key"], target.get("VersionId")

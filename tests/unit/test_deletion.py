@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from include.backup.deletion import BATCH, Gone, Outcome, delete_objects, list_versions
 from include.backup.store import ObjectStore
-from tests.support.fake_s3 import FakeS3
+from tests.support.fake_s3 import FakeS3, error
 
 KEYS = [f"daily/b{number}.tar" for number in range(5)]
 
@@ -77,6 +78,27 @@ def test_without_the_right_to_delete_versions_a_marker_hides_the_object_and_this
     assert (found[KEYS[0]].gone, found[KEYS[0]].error) == (Gone.HIDDEN, "AccessDenied: as the test wants")
     assert KEYS[0] not in s3.visible()
     assert KEYS[0] in s3.keys
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InternalError"])
+def test_a_store_that_refuses_whole_requests_leaves_every_object_and_raises_nothing(code: str) -> None:
+    s3, store = make(request_fault=code)
+    found = delete(store, *KEYS)
+    assert {one.gone for one in found.values()} == {Gone.LEFT}
+    assert all(code in str(one.error) for one in found.values())
+    assert set(KEYS) <= s3.visible()
+
+
+def test_a_store_that_lists_no_versions_leaves_every_object_and_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3, store = make()
+
+    def denied(**_: Any) -> Iterator[dict[str, Any]]:
+        raise error("AccessDenied")
+        yield
+
+    monkeypatch.setattr(s3, "_versions", denied)
+    found = delete(store, *KEYS[:2])
+    assert {one.gone for one in found.values()} == {Gone.LEFT}
 
 
 def test_a_second_cleanup_of_hidden_objects_sets_no_more_markers() -> None:
