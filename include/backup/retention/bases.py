@@ -16,10 +16,10 @@ from include.backup.policy import SourcePolicy
 from include.backup.retention.gather import cannot_be_judged
 from include.backup.retention.plan import Candidate
 from include.backup.store import ObjectStore
-from include.backup.wal.keys import ClusterKeys
+from include.backup.wal.keys import ClusterKeys, partial_of_key
 from include.backup.wal.lsn import parse_lsn
 from include.backup.wal.segments import Segment
-from include.backup.wal.stored import read_partials, stored_segments, stored_timelines
+from include.backup.wal.stored import stored_segments, stored_timelines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +127,11 @@ def expired_segments(store: ObjectStore, expiry: WalExpiry) -> Iterator[str]:
         if not expiry.covers(segment):
             break
         yield keys.segment(segment)
-    for segment, end in read_partials(store, keys, (expiry.timeline,), expiry.size).items():
-        if expiry.covers(segment):
-            yield keys.partial(segment, end)
+    # Of one segment there may be many beginnings: one of each run of a role that may not switch.
+    for key in store.keys(keys.partials(expiry.timeline)):
+        partial = partial_of_key(key, size=expiry.size)
+        if partial is not None and expiry.covers(partial[0]):
+            yield key
 
 
 def _kept_points(store: ObjectStore, cluster: str, expiring: frozenset[str]) -> list[Needed] | None:
