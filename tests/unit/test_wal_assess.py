@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -151,9 +152,9 @@ def test_each_break_is_named_and_asks_for_a_base_backup(
     assert wanted_base(found, [newer]) == found.broken[0]
 
 
-def test_only_what_no_recovery_can_cross_begins_a_new_chain() -> None:
+def test_only_what_a_recovery_may_not_cross_begins_a_new_chain() -> None:
     assert assessed(before=None).chain_start == 3 * SIZE + 40
-    assert assessed(timeline=2).chain_start == 3 * SIZE + 40
+    assert assessed(timeline=2).chain_start == STORED_END
     assert assessed(hold=STORED_END + SIZE + 9).chain_start == STORED_END + SIZE
     assert assessed(system_identifier="7402").chain_start == STORED_END
 
@@ -170,6 +171,20 @@ def test_a_base_backup_is_wanted_until_one_began_inside_the_chain() -> None:
     assert wanted_base(found, []) is not None
     assert wanted_base(found, [base(2 * SIZE)]) is not None
     assert wanted_base(found, [base(2 * SIZE), base(4 * SIZE)]) is None
+
+
+def test_after_a_failover_a_base_backup_is_wanted_until_one_of_the_new_timeline_is_there() -> None:
+    """What the old primary had sent beyond the fork leads to no recovery on the new timeline, whatever its LSNs say."""
+    old = BasePoint(backup_id="b", timeline=1, start=19 * SIZE, end=20 * SIZE, finished_at=NOON, proven=True)
+    hold = 18 * SIZE
+    switched = assessed(before=None, timeline=2, hold=hold)
+    assert Break.GAP not in kinds(switched)
+    next_run = assessed(
+        last=make_record(timeline=2, chain_start=format_lsn(switched.chain_start)), timeline=2, hold=STORED_END
+    )
+    assert (next_run.breaks, next_run.chain_start) == ((), hold)
+    assert "no base backup of timeline 2" in str(wanted_base(next_run, [old]))
+    assert wanted_base(next_run, [old, replace(old, timeline=2)]) is None
 
 
 def test_a_limit_that_is_unset_or_another_one_is_warned_of() -> None:

@@ -48,12 +48,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What was found. ``chain_start`` is from where on the stored log is whole, once this run has stored its part."""
+    """What was found. ``chain_start`` is from where on the log of ``timeline`` is whole, once this run has stored its
+    part."""
 
     breaks: tuple[tuple[Break, str], ...]
     alarms: tuple[str, ...]
     warnings: tuple[str, ...]
     chain_start: int
+    timeline: int
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -64,12 +66,15 @@ def assess(found: Found, *, hold_slot: str, max_slot_bytes: int) -> Assessment:
     """Compare what the last run left with what is there now."""
     breaks = tuple(_breaks(found, hold_slot))
     last = None if found.last is None or found.last.state is State.RELEASED else found.last
-    restarted = bool({kind for kind, _ in breaks} & {Break.IDENTIFIER_CHANGED, Break.GAP})
+    # Where a timeline branched off is not known here: what is stored of the one before may lie beyond that.
+    new_chain = {Break.IDENTIFIER_CHANGED, Break.TIMELINE_SWITCHED, Break.GAP}
+    restarted = bool({kind for kind, _ in breaks} & new_chain)
     return Assessment(
         breaks=breaks,
         alarms=tuple(_alarms(found, hold_slot)),
         warnings=tuple(_warnings(found, hold_slot, max_slot_bytes)),
         chain_start=_segment_start(found) if restarted or last is None else parse_lsn(last.chain_start),
+        timeline=found.timeline,
     )
 
 
@@ -77,9 +82,10 @@ def wanted_base(assessment: Assessment, bases: Sequence[BasePoint]) -> str | Non
     """Return why a base backup has to be taken at once, or None: nothing broke, and one lies in the chain."""
     if assessment.breaks:
         return assessment.breaks[0][1]
-    if any(base.start >= assessment.chain_start for base in bases):
+    if any(base.timeline == assessment.timeline and base.start >= assessment.chain_start for base in bases):
         return None
-    return f"no base backup began after {format_lsn(assessment.chain_start)}, where the stored WAL begins"
+    begin = format_lsn(assessment.chain_start)
+    return f"no base backup of timeline {assessment.timeline} began after {begin}, where its stored WAL begins"
 
 
 class Outlook(Protocol):
