@@ -475,7 +475,7 @@ class ObjectStore:
         if code == "InvalidObjectState":
             return ObjectColdError(
                 f"{where} lies in a storage class that cannot be read at once, so it was not possible to {action} it; "
-                "have it thawed (RestoreObject, hours to two days), or use a backup of another tier"
+                "have it thawed (`python -m include.backup thaw`, hours to two days), or use a backup of another tier"
             )
         if code in _KMS:
             return KmsKeyError(f"the store cannot use the KMS key to {action} {where} ({code}); check the key")

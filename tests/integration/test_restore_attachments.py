@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from include.backup.attachments.record import AttachedFile
 from include.backup.attachments.restore import chosen_files, plan_files, restore_files
 from include.backup.attachments.targets import PART_BYTES, BucketTarget, FileTarget, FolderTarget
 from include.backup.backup_id import parse_backup_id
+from include.backup.connections import StoreConnection
 from include.backup.errors import (
     MemberHashError,
     ObjectColdError,
@@ -153,16 +156,21 @@ def test_nothing_that_is_meant_is_an_error(archived: StepContext) -> None:
         chosen_files(manifest_of(archived), bucket=None, prefix="nowhere/")
 
 
-def test_the_command_line_shows_first_and_puts_back_then(
-    cli: CommandLine, stack: Any, make_context: Any, policy_source: Any, tmp_path: Path
-) -> None:
-    from include.backup.connections import StoreConnection
-
+@pytest.fixture(scope="module")
+def of_the_policy(stack: Stack, policy_source: SourcePolicy, tmp_path_factory: pytest.TempPathFactory) -> StepContext:
+    """An archive of the files of the policy's own source, which the command line knows."""
     connection = StoreConnection.from_spec(stack.settings().connection("pulse_messages_storage"))
+    make = ContextMaker.of(stack, policy_source, tmp_path_factory.mktemp("policy"))
     source = FileSource(
-        name="attachments", s3=None, make=make_context, source=policy_source, attachments=connection, superuser=""
+        name="attachments", s3=None, make=make, source=policy_source, attachments=connection, superuser=""
     )
-    ctx = source.archive()
+    return source.archive()
+
+
+def test_the_command_line_shows_first_and_puts_back_then(
+    cli: CommandLine, of_the_policy: StepContext, tmp_path: Path
+) -> None:
+    ctx = of_the_policy
     out = tmp_path / "restored"
     arguments = ("restore-attachments", "pulse_messages", ctx.backup_id, "--to-folder", str(out), "--json")
 
@@ -185,12 +193,22 @@ def test_the_command_line_shows_first_and_puts_back_then(
     assert "nowhere-at-all" in refused.err
 
 
-def test_an_archive_in_glacier_says_that_it_has_to_be_thawed(archived: StepContext, tmp_path: Path) -> None:
+def test_an_archive_in_glacier_says_that_it_has_to_be_thawed_and_the_command_line_does_it(
+    of_the_policy: StepContext, tmp_path: Path, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from include.backup.steps import change_class
 
-    archived.kind = "attachments"
+    of_the_policy.kind = "attachments"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(change_class, "archives_of_run", lambda ctx: [ctx.backup_id])
-        change_class.run(archived)
+        change_class.run(of_the_policy)
     with pytest.raises(ObjectColdError, match="have it thawed"):
-        put_back(archived, FolderTarget(tmp_path / "out"), prefix="users/")
+        put_back(of_the_policy, FolderTarget(tmp_path / "out"))
+    monkeypatch.setattr("include.backup.cli.thaw.time", SimpleNamespace(sleep=lambda seconds: time.sleep(0.1)))
+    command = ("thaw", "pulse_messages", of_the_policy.backup_id)
+    assert cli.here(*command, "--dry-run", "--json").document["state"] == "frozen"
+    done = cli.here(*command, "--thaw-tier", "Bulk", "--wait", "--json")
+    assert (done.code, done.document["state"]) == (0, "readable"), done.err
+    assert "thaw was asked for at the tier Bulk (the cheapest price)" in done.err
+    assert cli.here(*command, "--dry-run", "--json").document["state"] == "readable"
+    put_back(of_the_policy, FolderTarget(tmp_path / "thawed"))

@@ -72,6 +72,7 @@ def make_parser() -> Parser:
     restore_arguments.add_restore_table(commands)
     restore_arguments.add_restore_attachments(commands)
     restore_arguments.add_restore_project(commands)
+    restore_arguments.add_thaw(commands)
     restore_arguments.add_quarantine(commands)
     upkeep_arguments.add_copies(commands)
     _schema(commands)

@@ -14,16 +14,20 @@ examples:
 
 Without --full or --incremental what is due is taken, which may be nothing. Needs REPLICATION.
 """
-RECOVER = "recover to a point in time, as a new server beside the source"
+RECOVER = "recover to a point in time, as a new server beside the source, or a hosted project by Supabase"
 RECOVER_EPILOG = """\
 examples:
   python -m include.backup recover pulse_messages --to-time 2025-01-19T14:30:00Z --folder /srv/copy --dry-run
   python -m include.backup recover pulse_messages --to-time 2025-01-19T14:30:00Z --folder /srv/copy --port 5500
   python -m include.backup recover pulse_messages --to-name 'before 2025.3.1' --folder /srv/copy --port 5499 --yes
+  python -m include.backup recover pulse_messages --to-time 2025-01-19T14:30:00Z --in-project --dry-run
 
 The base backup is chosen and its WAL is brought from the store. Nothing of the source is touched. The new server
 listens on 127.0.0.1 and on a socket in the folder, where who ran this is its superuser; it archives nothing, follows
 nobody and runs no job. `python -m include.backup wal SOURCE` says what can be recovered.
+
+With --in-project Supabase recovers its own hosted project, in place: what was written after that time is lost, and the
+project cannot be reached meanwhile. It wants the policy's supabase block, and a time.
 """
 
 WAL_EPILOG = """\
@@ -54,7 +58,9 @@ def add_recover(commands: Commands) -> None:
     target.add_argument("--to-xid", metavar="XID", help="a transaction")
     target.add_argument("--to-name", metavar="NAME", help="what pg_create_restore_point() was given")
     target.add_argument("--to-latest", action="store_true", help="the end of the stored log")
-    command.add_argument("--folder", type=Path, required=True, help="for the new server; must not exist yet")
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("--folder", type=Path, help="for the new server; must not exist yet")
+    where.add_argument("--in-project", action="store_true", help="the hosted Supabase project itself, by Supabase")
     command.add_argument("--port", type=port, default=5499, help="of the new server; default: 5499")
     command.add_argument("--base", metavar="BACKUP_ID", help="the base backup; default: the one that fits best")
     command.add_argument("--timeline", type=int, metavar="N", help="default: the newest one")

@@ -21,7 +21,12 @@ from include.backup.point_in_time.target import RecoveryTarget
 def run(session: Session) -> int:
     """Recover, or print only what would be done."""
     arguments = session.arguments
-    plan = _plan(session)
+    target = _target(session)
+    if arguments.in_project:
+        from include.backup.cli.recover_project import recover_project
+
+        return recover_project(session, target)
+    plan = _plan(session, target)
     session.output.preview(plan.lines())
     if arguments.dry_run:
         if session.output.as_json:
@@ -54,15 +59,19 @@ def run(session: Session) -> int:
     return 0
 
 
-def _plan(session: Session) -> PointInTimePlan:
+def _target(session: Session) -> RecoveryTarget:
     arguments = session.arguments
     kinds = {"time": arguments.to_time, "lsn": arguments.to_lsn, "xid": arguments.to_xid, "name": arguments.to_name}
     given = {kind: value for kind, value in kinds.items() if value is not None}
-    kind, value = next(iter(given.items()), ("latest", None))
+    return RecoveryTarget.parse(*next(iter(given.items()), ("latest", None)))
+
+
+def _plan(session: Session, target: RecoveryTarget) -> PointInTimePlan:
+    arguments = session.arguments
     return plan_point_in_time(
         read_stored(session.source, session.store, system_identifier=arguments.system_identifier),
         Wanted(
-            target=RecoveryTarget.parse(kind, value),
+            target=target,
             base=arguments.base,
             timeline=arguments.timeline,
             unproven=arguments.unproven,

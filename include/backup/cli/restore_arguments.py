@@ -50,6 +50,14 @@ The project must be new: Supabase's own schemas, roles and extensions are there 
 storage are loaded into them; all else is made as it was, as an ordinary role. What cannot be carried over is listed
 with what to do. The copy is quarantined; cron jobs are scheduled when it is released.
 """
+THAW_EPILOG = """\
+examples:
+  python -m include.backup thaw pulse_messages latest-proven --tier monthly --dry-run
+  python -m include.backup thaw pulse_messages pulse_messages_monthly_full_20250101T040000Z_3fa9c1 --wait
+
+Asks once, and costs money once: an archive that is being thawed, or can be read, is not asked for again. It stays
+readable for the policy's restore.thaw.days. The DAGs restore_database and restore_table do this by themselves.
+"""
 QUARANTINE_EPILOG = """\
 examples:
   python -m include.backup quarantine show pulse_messages --database pulse_restored
@@ -139,6 +147,16 @@ def add_restore_project(commands: Commands) -> None:
     command.add_argument("--reason", default="", help="for the evidence")
     command.add_argument("--dry-run", action="store_true", help="only print what would be done, and what is left out")
     command.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_thaw(commands: Commands) -> None:
+    command = add_command(commands, "thaw", "make an archive in Glacier readable, and say when it will be", THAW_EPILOG)
+    add_backup(command)
+    command.add_argument(
+        "--thaw-tier", choices=("Expedited", "Standard", "Bulk"), help="speed and price; default: the policy's"
+    )
+    command.add_argument("--wait", action="store_true", help="look from time to time until it can be read")
+    command.add_argument("--dry-run", action="store_true", help="only say whether it can be read now")
 
 
 def add_quarantine(commands: Commands) -> None:

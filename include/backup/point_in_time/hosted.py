@@ -51,6 +51,11 @@ class HostedPlan:
             content=json.dumps(facts, sort_keys=True).encode(),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        times = {name: getattr(self, name).isoformat() for name in ("target", "earliest", "latest")}
+        return {**asdict(self), **times}
+
     def lines(self) -> tuple[str, ...]:
         """Return the preview."""
         return (
