@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from include.backup.audit.build import build_report
-from include.backup.audit.charts import Bar, column_chart
+from include.backup.audit.charts import CHARACTER, Bar, column_chart
+from include.backup.audit.facts import Use
 from include.backup.audit.html import page, shown
 from include.backup.audit.slack import summary
 from tests.support.audits import HOSTILE, SOURCE, audit_report, backup, busy_month, shipped
@@ -69,6 +71,24 @@ def test_names_in_charts_are_escaped() -> None:
     assert "<script" not in chart
     assert "<u>" not in chart
     assert column_chart([], title="x", unit="y") == ""
+
+
+def test_a_legend_of_every_tier_lies_within_the_chart_and_each_has_a_colour_of_its_own() -> None:
+    names = [*shipped().tiers, "incremental", "safety", "wal"]
+    chart = column_chart([Bar(label="2026-05", parts=dict.fromkeys(names, 1.0))], title="x", unit="USD")
+    width, height = map(int, re.findall(r'viewBox="0 0 (\d+) (\d+)"', chart)[0])
+    keys = re.findall(r'<rect x="([\d.]+)" y="(\d+)" width="11" height="11" fill="(#\w+)"/><text [^>]+>([^<]+)<', chart)
+    assert [name for *_, name in keys] == names
+    assert len({colour for *_, colour, _ in keys}) == len(names)
+    assert max(float(x) + 16 + CHARACTER * len(name) for x, _, _, name in keys) <= width
+    assert max(int(y) + 11 for _, y, _, _ in keys) <= height
+
+
+def test_a_cost_of_less_than_a_cent_is_not_nothing_and_its_scale_is_exact() -> None:
+    chart = column_chart([Bar(label="2026-05", parts={"daily": 8e-7})], title="x", unit="USD")
+    assert re.findall(r">([\d.e-]+) USD</text>", chart) == ["0", "2.5e-07", "5e-07", "7.5e-07", "1e-06"]
+    small = audit_report(uses=(Use(tier="daily", storage_class="STANDARD", objects=1, size=4096),))
+    assert "a month costs<b>&lt; 0.01 USD</b>" in page(small)
 
 
 def test_slack_gets_a_few_lines_in_which_nobody_can_mention_everybody() -> None:

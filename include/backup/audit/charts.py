@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 560, 220
-LEFT, RIGHT, TOP, BOTTOM = 74, 12, 14, 34
-# Told apart by people who see no red or green, and in print by their lightness.
-COLOURS = ("#1f5fa8", "#e08e2b", "#5aa3c7", "#8a4f9e", "#b9b14c", "#52616f", "#c2566b", "#2f7d6b")
+LEFT, RIGHT, TOP, BOTTOM = 84, 12, 14, 34
+# Told apart by people who see no red or green, and in print by their lightness; for all tiers, bases, copies, the log.
+COLOURS = (
+    *("#1f5fa8", "#e08e2b", "#5aa3c7", "#8a4f9e", "#b9b14c"),
+    *("#52616f", "#c2566b", "#2f7d6b", "#a9b4c0", "#6b4a2b"),
+)
 GRID, TEXT, LIMIT, GAP = "#d8dee6", "#46515e", "#b3261e", "#f2c9c5"
 MARKS = 4
 # How wide a character is, about.
@@ -45,8 +48,7 @@ def column_chart(
         *_labels([bar.label for bar in bars]),
         *([] if limit is None else _limit(limit, top, limit_name)),
     ]
-    legend = _legend(colours) if len(names) > 1 else []
-    height = HEIGHT + (22 if legend else 0)
+    legend, height = _legend(colours) if len(names) > 1 else ([], HEIGHT)
     body = "".join([*shown, *legend])
     return (
         f'<svg class="chart" role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {height}" '
@@ -69,11 +71,11 @@ def nice_top(highest: float) -> float:
 def number(value: float) -> str:
     """Return a number of the scale.
 
-    >>> number(20.0), number(0.25), number(1500.0), number(0.00004)
-    ('20', '0.25', '1,500', '4e-05')
+    >>> number(20.0), number(0.25), number(1500.0), number(0.00125), number(0.000025)
+    ('20', '0.25', '1,500', '0.00125', '2.5e-05')
     """
-    if value and abs(value) < 0.001:
-        return f"{value:.0e}"
+    if value and abs(value) < 1:
+        return f"{value:.3g}"
     return f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
@@ -136,13 +138,17 @@ def _limit(limit: float, top: float, name: str) -> list[str]:
     ]
 
 
-def _legend(colours: Mapping[str, str]) -> list[str]:
-    found, x = [], float(LEFT)
+def _legend(colours: Mapping[str, str]) -> tuple[list[str], int]:
+    """Return the names with their colours, in as many rows as they need, and the chart's height with them."""
+    found, x, y = [], float(LEFT), HEIGHT + 4
     for name, colour in colours.items():
-        found.append(f'<rect x="{x:.1f}" y="{HEIGHT + 4}" width="11" height="11" fill="{colour}"/>')
-        found.append(_text(x + 16, HEIGHT + 14, name, anchor="start"))
-        x += 30 + CHARACTER * len(name)
-    return found
+        width = 30 + CHARACTER * len(name)
+        if x > LEFT and x + width > WIDTH:
+            x, y = float(LEFT), y + 18
+        found.append(f'<rect x="{x:.1f}" y="{y}" width="11" height="11" fill="{colour}"/>')
+        found.append(_text(x + 16, y + 10, name, anchor="start"))
+        x += width
+    return found, y + 18
 
 
 def _text(x: float, y: float, text: str, *, anchor: str) -> str:

@@ -55,7 +55,7 @@ def _template() -> Template:
         "size": size_text,
         "time": time_text,
         "span": span_text,
-        "money": lambda value: f"{value:,.2f}",
+        "money": money_text,
         "count": lambda value: f"{value:,}",
     }
     environment.filters.update(filters)
@@ -78,6 +78,15 @@ def shown(value: Any) -> Any:
 def time_text(moment: datetime | None) -> str:
     """Return a time in UTC, or a dash."""
     return "–" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def money_text(value: float) -> str:
+    """Return an amount; what is less than the least that is shown is said to be so.
+
+    >>> money_text(1234.5), money_text(0.004), money_text(0.0)
+    ('1,234.50', '< 0.01', '0.00')
+    """
+    return "< 0.01" if 0 < value < 0.005 else f"{value:,.2f}"
 
 
 def span_text(seconds: float | None) -> str:
