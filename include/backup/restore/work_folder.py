@@ -7,13 +7,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from include.backup.errors import StagingError, StagingFullError
 from include.backup.staging import full_disk_named
 
-PREFIX = "restore-"
+# Nobody else's folders are called so: whatever is and is not held goes with the next restore.
+PREFIX = "pulse-restore-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @contextmanager
@@ -25,12 +27,10 @@ def work_folder(root: Path, *, needed_bytes: int) -> Iterator[Path]:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(root)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+        folder, handle = _held_folder(root)
     except OSError as error:
         raise StagingError(f"no work folder can be made in {root}: {error.strerror}; give another one") from error
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         free = shutil.disk_usage(folder).free
         if free < needed_bytes:
             raise StagingFullError(
@@ -43,10 +43,28 @@ def work_folder(root: Path, *, needed_bytes: int) -> Iterator[Path]:
         os.close(handle)
 
 
+def _held_folder(root: Path) -> tuple[Path, int]:
+    """Make a folder and hold it; another one where a restore that began just then has taken it for a leftover."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+        with suppress(FileNotFoundError):
+            handle = os.open(folder, _FOLDER)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                folder.stat()
+            except BaseException:
+                os.close(handle)
+                raise
+            return folder, handle
+
+
 def _sweep(root: Path) -> None:
     """Remove folders that nobody holds: the kernel lets go of a lock when its process ends."""
     for leftover in root.glob(f"{PREFIX}*"):
-        handle = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            handle = os.open(leftover, _FOLDER)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue  # gone meanwhile, or another user's
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
