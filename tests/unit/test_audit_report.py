@@ -242,6 +242,9 @@ def test_alerts_say_how_long_they_took_and_until_somebody_knew() -> None:
     assert (late.seconds, late.acknowledged_by, late.acknowledged_after) == (48 * 3600, "ann", 3600)
     assert (old.resolved_at, size.seconds) == (None, 2 * 86400)
     assert "critical alerts that were still open: old, size:daily" in report.problems
+    evaluated = control(report, "CC7.3")
+    assert (evaluated[0], evaluated[1].endswith("; nobody acknowledged old, size:daily")) == (Shown.NOT_SHOWN, True)
+    assert control(audit_report(events=events), "CC7.3")[0] is Shown.SHOWN
 
 
 def test_keys_and_holds_show_as_changes_and_without_any_it_is_not_shown() -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from include.backup.audit.fleet import FRESH
 from include.backup.audit.policy import UNNAMED
 from include.backup.audit.report import ChangeRow, ControlRow, Report, Shown
+from include.backup.health.finding import Severity
 from include.backup.policy.content import About
 
 SOC2, ISO, HIPAA = "SOC 2", "ISO/IEC 27001:2022", "HIPAA"
@@ -18,6 +19,7 @@ NAMED = 5
 MOST, OF_EACH = 0.9, 0.5
 # The cleanup runs every day, and so does the report of copies; one run of either may fail.
 REMOVED_WITHIN = COPIES_WITHIN = timedelta(days=2)
+ANSWERED_WITHIN_SECONDS = timedelta(days=1).total_seconds()
 # Of a change that is not named nobody knows that it is no change of access.
 _ACCESS = (About.ACCESS, About.KEY, UNNAMED)
 ELSEWHERE = "; who may read the bucket and its keys is in the provider's own records"
@@ -97,8 +99,15 @@ def _monitoring(report: Report) -> Finding:
 
 def _evaluated(report: Report) -> Finding:
     answered = [row for row in report.alerts if row.acknowledged_by]
-    text = f"{len(answered)} of {len(report.alerts)} alerts were acknowledged by a person"
-    return _judge(True, text, known=bool(answered), why=f"{text}; what was done about them is not in this report")
+    asked = [
+        row for row in report.alerts if row.severity == Severity.CRITICAL and row.seconds > ANSWERED_WITHIN_SECONDS
+    ]
+    missing = [row.key for row in asked if not row.acknowledged_by]
+    text = f"{len(answered)} of {len(report.alerts)} alerts were acknowledged by a person "
+    text += "(asked for: each critical one that took more than a day)"
+    why = f"{text}; what was done about them is not in this report"
+    why += f"; nobody acknowledged {', '.join(missing[:NAMED])}" if missing else ""
+    return _judge(True, text, known=bool(answered) and not missing, why=why)
 
 
 def _responded(report: Report) -> Finding:
