@@ -73,6 +73,12 @@ def test_a_role_that_may_not_switch_stores_the_beginning_of_a_segment(source: Wa
         source.execute("INSERT INTO events SELECT coalesce(max(id), 0) + 1 FROM events")
         acknowledged = rows_of(source, source.server)
         second = whole.run(source.context())
+        ctx = source.context()
+        plan.run(ctx)
+        for _ in range(2):  # a pass that is done again, while the source writes on
+            receive.run(ctx)
+            storing.run(ctx)
+            source.execute("SELECT pg_logical_emit_message(true, 'filler', repeat('x', 20000))")
         third = whole.run(source.context())
     finally:
         source.execute("GRANT EXECUTE ON FUNCTION pg_switch_wal() TO pulse_backup")

@@ -107,6 +107,17 @@ def test_whole_segments_and_the_beginning_of_the_next_are_taken_and_later_ones_l
     assert (received.partial, received.caught_up) == (segment(7).name, True)
 
 
+@pytest.mark.parametrize("more", [PAGE, 5 * PAGE])
+def test_a_beginning_has_the_same_bytes_however_much_came_behind_its_end(tmp_path: Path, more: int) -> None:
+    end = 7 * SIZE + PAGE + 300
+    path = tmp_path / f"{segment(7).name}.partial"
+    sent = content(segment(7), written=2 * PAGE + more)
+    path.write_bytes(sent)
+    _look(make_plan(), tmp_path, start=7 * SIZE, target=end, mark=mark(end), started=0)
+    assert path.read_bytes() == sent[: PAGE + 300] + bytes(SIZE - PAGE - 300)
+    check_segment(path, segment(7), system_identifier=SYSTEM, end=end)
+
+
 def test_a_beginning_that_does_not_reach_the_mark_is_refused(tmp_path: Path) -> None:
     end = 7 * SIZE + 3 * PAGE
     with pytest.raises(WalError, match="sent no beginning"):

@@ -26,7 +26,7 @@ from include.backup.wal.lock import bounded, wal_lock
 from include.backup.wal.lsn import format_lsn
 from include.backup.wal.mark import RunMark, mark_run
 from include.backup.wal.plan import WalPlan, read_plan
-from include.backup.wal.segment_file import check_segment
+from include.backup.wal.segment_file import check_segment, cut
 from include.backup.wal.segments import Segment
 from include.backup.wal.slots import copy_to_run, drop_slot, read_slot
 
@@ -200,6 +200,7 @@ def _look(plan: WalPlan, folder: Path, *, start: int, target: int, mark: RunMark
         if not path.is_file():
             raise WalError(f"the source sent no beginning of {partial.name}; nothing is lost, run again")
         check_segment(path, partial, system_identifier=plan.system_identifier, end=target)
+        cut(path, target - partial.start)
     return Received(
         timeline=plan.timeline,
         start_lsn=format_lsn(start),

@@ -38,6 +38,18 @@ def check_segment(path: Path, segment: Segment, *, system_identifier: str, end: 
             return
 
 
+def cut(path: Path, length: int) -> None:
+    """Leave the beginning of a segment and zeros behind it, as its server had them when it had written no more.
+
+    pg_receivewal stops behind its end, at one that depends on what else was written: with that in it, what is received
+    again would have other bytes under the same name. Recovery ends at the zeros, as it does at the end of any log.
+    """
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(length)
+        file.truncate(size)
+
+
 def _check_first_page(path: Path, content: mmap.mmap, segment: Segment, system_identifier: str) -> None:
     _, _, timeline, address, _, identifier, size, page_size = _LONG.unpack_from(content)
     if str(identifier) != system_identifier:
