@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from include.backup.base.plan import BasePlan, Situation, Wish, plan_base
-from include.backup.base.stored import StoredBase, chain_of
+from include.backup.base.stored import StoredBase, bases_that_count, chain_of
 from include.backup.errors import BackupMissingError
+from include.backup.inventory import Standing
 from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.policy.base_backup import BaseBackupPolicy
 from tests.support.bases import make_stored_base
@@ -24,9 +25,18 @@ def policy() -> BaseBackupPolicy:
     return found
 
 
-def base(days: float, *, parent: str | None = None, timeline: int = 1, cluster: str = "7401") -> StoredBase:
+def base(
+    days: float,
+    *,
+    parent: str | None = None,
+    timeline: int = 1,
+    cluster: str = "7401",
+    standing: Standing = Standing.PROVEN,
+) -> StoredBase:
     """Return a base backup that was taken some days ago."""
-    return make_stored_base(NOW - timedelta(days=days), parent=parent, timeline=timeline, system_identifier=cluster)
+    return make_stored_base(
+        NOW - timedelta(days=days), parent=parent, timeline=timeline, system_identifier=cluster, standing=standing
+    )
 
 
 def situation(*bases: StoredBase, major: int = 17, summarizes: bool = True) -> Situation:
@@ -40,7 +50,7 @@ def decide(policy: BaseBackupPolicy, found: Situation, wish: Wish = Wish.DUE) ->
 def test_the_first_one_is_full(policy: BaseBackupPolicy) -> None:
     plan = decide(policy, situation())
     assert (plan.take, plan.parent) == (True, None)
-    assert "none yet" in plan.why
+    assert "no sound one" in plan.why
 
 
 @pytest.mark.parametrize("wish", [Wish.DUE, Wish.INCREMENTAL])
@@ -90,6 +100,23 @@ def test_the_policy_can_do_without_incremental_ones(policy: BaseBackupPolicy) ->
 def test_another_timeline_or_cluster_begins_with_a_full_one(policy: BaseBackupPolicy, other: dict[str, int]) -> None:
     plan = decide(policy, situation(base(1, **other)))
     assert (plan.take, plan.parent) == (True, None)
+
+
+def test_nothing_builds_on_one_whose_proof_failed_and_a_failed_full_one_is_none(policy: BaseBackupPolicy) -> None:
+    full, failed = base(3), base(1, standing=Standing.FAILED)
+    bad_link = base(2, parent=full.backup_id, standing=Standing.FAILED)
+    after = base(1, parent=bad_link.backup_id, standing=Standing.UNPROVEN)
+    assert decide(policy, situation(full, bad_link, after)).parent == full.backup_id
+    plan = decide(policy, situation(failed))
+    assert (plan.take, plan.parent) == (True, None)
+
+
+def test_a_failed_one_is_followed_by_another_at_once_and_two_by_none_for_a_day() -> None:
+    good = base(1)
+    lately = [base(hours / 24, standing=Standing.FAILED) for hours in (3, 1)]
+    assert bases_that_count([good, lately[0]], now=NOW) == (good,)
+    assert bases_that_count(lately, now=NOW) == tuple(lately)
+    assert bases_that_count(lately, now=NOW + timedelta(days=1)) == ()
 
 
 def test_a_chain_goes_back_to_the_full_one() -> None:

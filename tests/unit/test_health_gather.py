@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from include.backup.base.stored import base_prefix
+from include.backup.base.stored import StoredBase, base_prefix
 from include.backup.catalog import manifest_key
 from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.health.facts import HealthFacts
@@ -20,6 +22,7 @@ from include.backup.policy import SourcePolicy
 from include.backup.proof.record import FAILED_ENDING, Result
 from include.backup.store import ObjectStore
 from include.backup.verification.log import check_log
+from include.backup.wal.plan import base_points
 from include.backup.wal.segments import Segment
 from tests.support.at_scale import NOBODY, POLICY, with_log
 from tests.support.audits import SOURCE, shipped
@@ -91,13 +94,15 @@ def test_a_provider_that_does_not_answer_is_unreachable_and_nothing_is_said_of_i
     assert "Supabase's Management API" in facts.unreachable
 
 
+def stored(base: StoredBase) -> dict[str, bytes]:
+    """Return a base backup's objects."""
+    name = f"{base_prefix(CLUSTER)}{base.backup_id}"
+    return {f"{name}.tar": b"", f"{name}.manifest.json": base.manifest.to_json()}
+
+
 def test_an_incremental_base_backup_is_known_to_build_on_another(api: RunningApi) -> None:
     store, base = filled(10, 100), make_stored_base(NOW, parent="the full one")
-    more = {
-        f"{base_prefix(CLUSTER)}{base.backup_id}.tar": b"",
-        f"{base_prefix(CLUSTER)}{base.backup_id}.manifest.json": base.manifest.to_json(),
-    }
-    facts = gathered(MemoryStore({**store.objects, **more}), api, shipped())
+    facts = gathered(MemoryStore({**store.objects, **stored(base)}), api, shipped())
     assert [one.backup_id for one in facts.backups if one.builds_on_another] == [base.backup_id]
 
 
@@ -119,20 +124,35 @@ def test_a_proof_of_an_old_backup_that_failed_is_told_until_a_later_one_passes(
     assert (f"proof_failed:{old}" in found) is (later is None)
 
 
+def log_without(*missing: int) -> dict[str, bytes]:
+    """Return the log of a source without some segments and without base backups, and the record of its last run."""
+    segments = [Segment(timeline=1, number=number) for number in range(1, 30) if number not in missing]
+    record = {key: content for key, content in with_log(1, 29).objects.items() if key.startswith("incremental/runs/")}
+    return {**record, **{KEYS.segment(segment): b"" for segment in segments}}
+
+
+BASE = make_stored_base(NOW, start_lsn="0/5000028", stop_lsn="0/6000000")
+
+
 def test_each_gap_behind_the_oldest_base_backup_is_told_for_itself_and_no_older_one(api: RunningApi) -> None:
-    there = {
-        KEYS.segment(Segment(timeline=1, number=number)): b"" for number in range(1, 30) if number not in (3, 12, 20)
-    }
-    store, base = with_log(1, 29).objects, make_stored_base(NOW, start_lsn="0/5000028", stop_lsn="0/6000000")
-    kept = {key: content for key, content in store.items() if not key.startswith(base_prefix(CLUSTER))}
-    newest = {
-        f"{base_prefix(CLUSTER)}{base.backup_id}.tar": b"",
-        f"{base_prefix(CLUSTER)}{base.backup_id}.manifest.json": base.manifest.to_json(),
-    }
-    source, whole = shipped(), MemoryStore({**kept, **there, **newest})
-    found = of_the_log(gathered(whole, api, source, NOBODY), source)
+    source, store = shipped(), MemoryStore({**log_without(3, 12, 20), **stored(BASE)})
+    found = of_the_log(gathered(store, api, source, NOBODY), source)
     assert {key for key in found if key.startswith("wal_gap")} == {
         f"wal_gap:{Segment(timeline=1, number=number).name}" for number in (12, 20)
     }
-    looked = check_log(source, whole, NOBODY, read=0, seed="run", now=NOW)
+    looked = check_log(source, store, NOBODY, read=0, seed="run", now=NOW)
     assert (looked.gaps, sum("no time within them" in problem for problem in looked.problems)) == (3, 2)
+
+
+@pytest.mark.parametrize("result", Result)
+def test_from_a_base_backup_whose_proof_failed_nothing_can_be_recovered_and_another_is_wanted(
+    api: RunningApi, result: Result
+) -> None:
+    content = BASE.manifest.to_json()
+    proof = make_proof(backup_id=BASE.backup_id, manifest_sha256=fingerprint(content), result=result)
+    proofs = {f"proofs/{BASE.backup_id}/{NOW:%Y%m%dT%H%M%SZ}_abcdef.json": proof.to_json()}
+    source, store = shipped(), MemoryStore({**log_without(), **stored(BASE), **proofs})
+    failed = result is Result.FAILED
+    assert ("rpo:wal" in of_the_log(gathered(store, api, source, NOBODY), source)) is failed
+    run: Any = SimpleNamespace(source=source, store=store, clock=lambda: NOW)
+    assert [point.backup_id for point in base_points(run, CLUSTER)] == ([] if failed else [BASE.backup_id])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from include.backup.base.stored import StoredBase
+from include.backup.base.stored import StoredBase, sound_bases
 from include.backup.policy.base_backup import BaseBackupPolicy
 
 INCREMENTAL_SINCE = 17
@@ -47,14 +47,14 @@ def plan_base(policy: BaseBackupPolicy, situation: Situation, *, wish: Wish, now
     """Decide. Raises nothing: where an incremental one is wanted and impossible, a full one is taken."""
     usable = [
         base
-        for base in situation.bases
+        for base in sound_bases(situation.bases)
         if base.base.timeline == situation.timeline and base.base.system_identifier == situation.system_identifier
     ]
     fulls = [base for base in usable if not base.base.incremental]
     if wish is Wish.FULL:
         return BasePlan(take=True, parent=None, why="a full one was asked for")
     if not fulls:
-        why = f"there is none yet of cluster {situation.system_identifier} on timeline {situation.timeline}"
+        why = f"there is no sound one of cluster {situation.system_identifier} on timeline {situation.timeline}"
         return BasePlan(take=True, parent=None, why=why)
     age = now - fulls[-1].stopped_at
     if wish is Wish.DUE and age > timedelta(days=policy.full_every_days) - TOLERANCE:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from include.backup.backup_id import parse_backup_id
 from include.backup.base.record import BaseFacts
@@ -17,6 +17,9 @@ from include.backup.store import ObjectStore
 from include.backup.wal.keys import ROOT, ClusterKeys
 from include.backup.wal.lsn import parse_lsn
 from include.backup.wal.window import BasePoint
+
+# Base backups that fail are not followed by others for that long.
+ANOTHER_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,27 @@ def stored_bases(
             standing = listed_standing(catalog, listed, content)
             found.append(StoredBase(manifest=manifest, base=manifest.base, standing=standing))
     return tuple(sorted(found, key=lambda one: one.stopped_at))
+
+
+def sound_bases(bases: Sequence[StoredBase]) -> tuple[StoredBase, ...]:
+    """Return the base backups of which, and of all that they build on, nothing is missing and no proof failed."""
+    return tuple(base for base in bases if _is_sound(base, bases))
+
+
+def bases_that_count(bases: Sequence[StoredBase], *, now: datetime) -> tuple[StoredBase, ...]:
+    """Return the base backups that make another one needless: the sound ones.
+
+    When two of the last day have failed their proof, all count: a third at once would be of the same damaged cluster.
+    """
+    failed = [base for base in bases if base.standing is Standing.FAILED and now - base.stopped_at < ANOTHER_AFTER]
+    return tuple(bases) if len(failed) > 1 else sound_bases(bases)
+
+
+def _is_sound(base: StoredBase, bases: Sequence[StoredBase]) -> bool:
+    try:
+        return all(link.standing is not Standing.FAILED for link in chain_of(base.backup_id, bases))
+    except BackupMissingError:
+        return False
 
 
 def chain_of(backup_id: str, bases: Iterable[StoredBase]) -> tuple[StoredBase, ...]:

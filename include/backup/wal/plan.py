@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from include.backup.base.stored import stored_bases
+from include.backup.base.stored import bases_that_count, stored_bases
 from include.backup.errors import StagingBusyError, StagingFullError, StagingMissingError, WalRefusedError
 from include.backup.postgres.replication import identify
 from include.backup.postgres.session import connect
@@ -110,9 +110,9 @@ def read_plan(ctx: WalContext) -> WalPlan:
 
 
 def base_points(ctx: WalContext, system_identifier: str) -> tuple[BasePoint, ...]:
-    """Return the base backups of the cluster that the source is now."""
+    """Return the base backups that count of the cluster that the source is now."""
     found = stored_bases(ctx.source, ctx.store, system_identifier=system_identifier)
-    return tuple(base.point() for base in found)
+    return tuple(base.point() for base in bases_that_count(found, now=ctx.clock()))
 
 
 def _hold(ctx: WalContext, connection: psycopg.Connection[dict[str, Any]]) -> tuple[Slot | None, int]:

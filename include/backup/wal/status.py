@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from include.backup.base.stored import stored_bases
+from include.backup.base.stored import sound_bases, stored_bases
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import SourceError
 from include.backup.policy import SourcePolicy
@@ -40,7 +40,7 @@ class SlotNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalStanding:
-    """How a source's log stands. ``now`` is the window that reaches the newest WAL, and None when none does.
+    """How a source's log stands. ``now`` is the window of a sound base backup that reaches the newest WAL, or None.
 
     ``lost`` are the gaps behind the oldest base backup: times that it was kept for and that cannot be recovered.
     """
@@ -78,7 +78,10 @@ def read_standing(
         bases = tuple(base.point() for base in stored)
         chain = read_chain(store, keys, size=last.segment_size, on_progress=on_progress)
         found = windows(bases, chain, _marks(store, source.name, windows(bases, chain, ())))
-        window = current(found, timeline=last.timeline, lsn=parse_lsn(last.end_lsn))
+        sound = {base.backup_id for base in sound_bases(stored)}
+        window = current(
+            [one for one in found if one.base.backup_id in sound], timeline=last.timeline, lsn=parse_lsn(last.end_lsn)
+        )
     return WalStanding(
         source=source.name,
         last=last,
@@ -141,7 +144,7 @@ def _problems(
     if last is None:
         found.append("no run has stored WAL yet")
     elif window is None:
-        why = "there is no base backup" if not bases else "no base backup has whole WAL behind it"
+        why = "there is no base backup" if not bases else "no sound base backup has whole WAL behind it"
         found.append(f"the newest WAL cannot be recovered: {why}; a base backup has to be taken")
     elif not window.base.proven:
         found.append(f"the base backup {window.base.backup_id} is not proven yet")
