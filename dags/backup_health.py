@@ -18,8 +18,8 @@ and what has changed in the policy since it was last on record. On another machi
 tell that Airflow is dead. With `health.ping` in the policy each good look also sends a request to a service outside,
 which alarms when none comes.
 
-**Run again** Clear a source's task, or trigger a new run: it looks anew. A task fails when it could not look, or when
-nobody could be told.
+**Run again** Clear a source's task, or trigger a new run: it looks anew. A task fails when it could not look, when
+nobody could be told, or when its source is left out of the policy and no other is there to tell of that.
 
 **Undo** Nothing to undo. Acknowledge an alert with the DAG `acknowledge_alert` or
 `python -m include.backup alerts acknowledge SOURCE ALERT --note WHY`.
@@ -33,7 +33,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, chain
 
 from backup_operators.audit import ReportFleetOperator
 from backup_operators.defaults import Tag
-from backup_operators.fleet import MAP_INDEX, fleet_arguments, source_names
+from backup_operators.fleet import MAP_INDEX, fleet_arguments, sources_to_look_at
 from backup_operators.health import HealthOperator
 
 TIMEOUT = timedelta(minutes=20)
@@ -51,7 +51,7 @@ with DAG(
         execution_timeout=TIMEOUT,
         max_active_tis_per_dagrun=4,
         map_index_template=MAP_INDEX,
-    ).expand(source=source_names())
+    ).expand(source=sources_to_look_at())
     fleet = ReportFleetOperator(task_id="report_fleet", execution_timeout=FLEET_TIMEOUT)
     # A teardown: it runs whatever the looks found, and makes no red run green.
     chain(look, fleet.as_teardown())

@@ -125,6 +125,14 @@ def source_names() -> list[str]:
     return list(policy.sources)
 
 
+def sources_to_look_at() -> list[str]:
+    """Return the sources whose health is looked at: when the policy has none that is acceptable, those it leaves out.
+
+    Nobody else would tell of them: their tasks fail, and say why they are left out.
+    """
+    return source_names() or list(load_policy(policy_path(os.environ)).rejected)
+
+
 def scratch_pool() -> str:
     """Return the pool of restore tests: that of most sources, since all tasks of a mapped one share theirs."""
     pools = [source.scheduling.scratch_pool for source in load_policy(policy_path(os.environ)).sources.values()]

@@ -16,7 +16,7 @@ from backup_operators.airflow_facts import airflow_facts
 from backup_operators.alerts import AcknowledgeAlertOperator
 from backup_operators.audit import ReportFleetOperator
 from backup_operators.health import HealthOperator
-from include.backup.errors import AirflowApiError, HealthError
+from include.backup.errors import AirflowApiError, HealthError, UnknownSourceError
 from include.backup.evidence.ledger import Ledger
 from include.backup.evidence.record import EventKind, read_event, record_key, records_prefix
 from include.backup.health.board import Board, read_heartbeat
@@ -42,6 +42,13 @@ def test_every_source_is_looked_at_hourly_by_a_task_of_its_own() -> None:
     assert not dag.get_task("report_fleet").on_failure_fail_dagrun
     assert dag.timetable.expression == "25 * * * *"
     assert dag.is_paused_upon_creation is True
+
+
+def test_the_only_source_is_red_when_it_is_left_out_of_the_policy(policy: Path) -> None:
+    policy.write_text(policy.read_text().replace("largest_mib: 10240", "largest_mib: many"))
+    assert read_dag("backup_health").get_task("look_at_health").expand_input.value == {"source": [SOURCE]}
+    with pytest.raises(UnknownSourceError, match=r"left out of the policy.*largest_mib"):
+        look()
 
 
 @pytest.fixture
