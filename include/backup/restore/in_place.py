@@ -34,6 +34,7 @@ from include.backup.postgres.commands import ZSTD_SINCE, pg_restore_command
 from include.backup.postgres.session import connect
 from include.backup.postgres.toc import Toc, TocEntry, read_toc
 from include.backup.postgres.tools import PostgresTools
+from include.backup.proof.large_objects import archived_large_objects
 from include.backup.proof.masking import findings
 from include.backup.restore.compare import RestoreComparer
 from include.backup.restore.context import RestoreContext
@@ -62,12 +63,16 @@ NOT_OF_A_SCHEMA = frozenset({"DATABASE", "DATABASE PROPERTIES", "EXTENSION", "EV
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InPlaceReport:
-    """What was restored in place; ``unsaved`` is what was written after the safety backup, and given up."""
+    """What was restored in place.
+
+    ``unsaved`` is what was written after the safety backup, and given up; ``large_objects_left`` only the backup has.
+    """
 
     schemas: tuple[str, ...]
     tables: int
     rows: int
     unsaved: tuple[str, ...] = ()
+    large_objects_left: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -75,6 +80,8 @@ class InPlaceReport:
 
     def line(self) -> str:
         lost = f"; given up, since no copy has it: {shown(self.unsaved)}" if self.unsaved else ""
+        if self.large_objects_left:
+            lost += f"; {self.large_objects_left} large objects of the backup were neither restored nor compared"
         return (
             f"the schemas {', '.join(self.schemas)} were dropped and made anew in one transaction: "
             f"{self.tables} tables, {self.rows} rows, every row identical{lost}"
@@ -157,7 +164,13 @@ def restore_in_place(
             f"{target.describe()} differs from what was dumped: {shown([str(row) for row in rows])}; restore the "
             "safety backup of this run"
         )
-    report = InPlaceReport(schemas=order.schemas, tables=found.tables, rows=found.rows, unsaved=lost)
+    report = InPlaceReport(
+        schemas=order.schemas,
+        tables=found.tables,
+        rows=found.rows,
+        unsaved=lost,
+        large_objects_left=len(archived_large_objects(manifest)),
+    )
     record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
     if unanalyzed is not None:
         raise unanalyzed

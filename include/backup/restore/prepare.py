@@ -9,6 +9,7 @@ from include.backup.errors import RestoreRefusedError
 from include.backup.inventory import standing_of
 from include.backup.manifest import Manifest, fingerprint
 from include.backup.postgres.session import connect
+from include.backup.proof.large_objects import archived_large_objects
 from include.backup.proof.record import Proof
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, find_destination
@@ -215,7 +216,7 @@ def _order(
         warnings=(
             *plan.preview.warnings,
             *refusals,
-            *_left_out(manifest, before),
+            *_left_out(manifest, before, strategy),
             *_window(wish, strategy),
             *_stays_off(destination, strategy, production=production),
         ),
@@ -274,10 +275,17 @@ def _stays_off(destination: Destination, strategy: Strategy, *, production: bool
         )
 
 
-def _left_out(manifest: Manifest, before: Before | None) -> Iterator[str]:
+def _left_out(manifest: Manifest, before: Before | None, strategy: Strategy) -> Iterator[str]:
+    in_place = strategy is Strategy.IN_PLACE
     excluded = [*manifest.excluded_schemas, *manifest.excluded_tables]
     if before is not None and excluded:
-        yield f"the backup leaves out {', '.join(excluded)}: afterwards they are only in the old database"
+        after = "in place they stay as they are" if in_place else "afterwards they are only in the old database"
+        yield f"the backup leaves out {', '.join(excluded)}: {after}"
+    if in_place and (objects := archived_large_objects(manifest)):
+        yield (
+            f"{len(objects)} large objects of the backup are neither restored nor compared in place: what is gone "
+            "stays gone, and rows may name it; restore the backup into a scratch database to have them"
+        )
 
 
 def _window(wish: Wish, strategy: Strategy) -> Iterator[str]:
