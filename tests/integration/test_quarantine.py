@@ -33,6 +33,13 @@ SELECT (SELECT jsonb_agg(to_jsonb(j) ORDER BY jobid) FROM cron.job j) AS jobs,
            WHERE p.pronamespace::regnamespace::text IN ('net', 'supabase_functions', 'public')) g) AS grants,
        (SELECT jsonb_agg(nspname ORDER BY nspname) FROM pg_namespace) AS schemas
 """
+# A source's own setting, by which its functions would be called in the place of PostgreSQL's.
+HOSTILE_PATH = """
+CREATE SCHEMA hostile;
+CREATE FUNCTION hostile.to_regclass(text) RETURNS regclass LANGUAGE plpgsql AS
+  'BEGIN RAISE EXCEPTION ''code of the copy ran''; END';
+ALTER DATABASE acting SET search_path TO hostile, pg_catalog, public;
+"""
 
 
 @pytest.fixture
@@ -43,6 +50,7 @@ def acting(cli_server: Server) -> Iterator[DatabaseConnection]:
     try:
         with cli_server.session("acting") as session:
             session.execute(ACTING_SQL.read_bytes())
+            session.execute(HOSTILE_PATH)
             session.execute(
                 "CREATE SUBSCRIPTION \"from elsewhere\" CONNECTION 'host=localhost port=1 dbname=nowhere'"
                 " PUBLICATION p WITH (connect = false, slot_name = 'no_such_slot')"
@@ -148,7 +156,7 @@ def test_erasures_run_before_anything_acts_again(acting: DatabaseConnection, cli
         release(acting, erasures=("DELETE FROM public.orders WHERE id = 1", "DELETE FROM public.nothing"))
     with cli_server.session("acting") as session:
         assert session.execute("SELECT count(*) FROM public.orders").fetchone() == (3,)
-    assert release(acting, erasures=("DELETE FROM public.orders WHERE id = 1",)).erasures == 1
+    assert release(acting, erasures=("DELETE FROM orders WHERE id = 1",)).erasures == 1
     with cli_server.session("acting") as session:
         assert session.execute("SELECT count(*) FROM public.orders").fetchone() == (2,)
 

@@ -6,7 +6,8 @@ a second time: customers get mails twice, a payment is called again. So they are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ _CHANGED_TABLES: Mapping[str, tuple[str, str]] = {
     Kind.CRON_JOB: ("cron", "job"),
     Kind.REQUEST: ("net", "http_request_queue"),
 }
+_OWN_FUNCTIONS = "SET search_path TO pg_catalog"
 _REMARK = "What was switched off in this restored copy; `python -m include.backup quarantine release` puts it back"
 
 
@@ -83,7 +85,7 @@ def quarantine(endpoint: Endpoint, *, also: Iterable[Item] = ()) -> QuarantineRe
 
     ``also`` is recorded as it is: things that were left out of the copy and are made when it is released.
     """
-    with connect(endpoint, settings={}) as session, session.transaction():
+    with _session(endpoint) as session:
         found = (*find(session), *also)
         if not found and not _is_recorded(session):
             return QuarantineReport(items=())
@@ -101,7 +103,7 @@ def quarantine(endpoint: Endpoint, *, also: Iterable[Item] = ()) -> QuarantineRe
 
 def quarantined(endpoint: Endpoint) -> tuple[Seclusion, ...]:
     """Return what is off in a database; nothing when it was never quarantined, or was released."""
-    with connect(endpoint, settings={}) as session:
+    with _session(endpoint) as session:
         return _recorded(session) if _is_recorded(session) else ()
 
 
@@ -111,7 +113,7 @@ def release(endpoint: Endpoint, *, erasures: Sequence[str] = ()) -> ReleaseRepor
     ``erasures`` are statements that run first: whoever asked to be erased since the backup must be gone before the
     copy acts. Raises QuarantineError when there is nothing to release, or when something cannot be put back.
     """
-    with connect(endpoint, settings={}) as session, session.transaction():
+    with _session(endpoint) as session:
         if not _is_recorded(session):
             raise QuarantineError(f"{_name(endpoint)} is not quarantined; there is nothing to release")
         _run_erasures(session, erasures, endpoint)
@@ -133,7 +135,20 @@ def changed_tables(items: Iterable[Seclusion]) -> frozenset[tuple[str, str]]:
     return frozenset(_CHANGED_TABLES[item.kind] for item in items if item.kind in _CHANGED_TABLES)
 
 
+@contextmanager
+def _session(endpoint: Endpoint) -> Iterator[Session]:
+    """Open a session in one transaction that finds PostgreSQL's own functions by their names, and no others.
+
+    It may be a superuser's, and the search_path of the copy's own settings is whatever its source has.
+    """
+    with connect(endpoint, settings={}) as session, session.transaction():
+        session.execute(_OWN_FUNCTIONS)
+        yield session
+
+
 def _run_erasures(session: Session, erasures: Sequence[str], endpoint: Endpoint) -> None:
+    """Run them as a person would who connects to the copy."""
+    session.execute("RESET search_path")
     for number, statement in enumerate(erasures, 1):
         try:
             session.execute(statement.encode())
@@ -142,6 +157,7 @@ def _run_erasures(session: Session, erasures: Sequence[str], endpoint: Endpoint)
                 f"erasure {number} of {len(erasures)} failed in {_name(endpoint)} ({_said(error)}); nothing was "
                 "released"
             ) from error
+    session.execute(_OWN_FUNCTIONS)
 
 
 def _make_record(session: Session) -> None:
