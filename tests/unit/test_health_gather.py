@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from include.backup.base.stored import StoredBase, base_prefix
 from include.backup.catalog import manifest_key
 from include.backup.connections import DatabaseConnection, StoreConnection
+from include.backup.health.alerts import Acknowledgement, advance
+from include.backup.health.board import Board, Heartbeat
 from include.backup.health.facts import HealthFacts
-from include.backup.health.finding import Finding
+from include.backup.health.finding import Finding, RowsBefore, Severity
 from include.backup.health.gather import GatherContext, gather
 from include.backup.health.look import find
 from include.backup.manifest import fingerprint
@@ -24,6 +27,7 @@ from include.backup.store import ObjectStore
 from include.backup.verification.log import check_log
 from include.backup.wal.plan import base_points
 from include.backup.wal.segments import Segment
+from tests.support.aged_bucket import PLAIN, Bucket
 from tests.support.at_scale import NOBODY, POLICY, with_log
 from tests.support.audits import SOURCE, shipped
 from tests.support.bases import make_stored_base
@@ -156,3 +160,32 @@ def test_from_a_base_backup_whose_proof_failed_nothing_can_be_recovered_and_anot
     assert ("rpo:wal" in of_the_log(gathered(store, api, source, NOBODY), source)) is failed
     run: Any = SimpleNamespace(source=source, store=store, clock=lambda: NOW)
     assert [point.backup_id for point in base_points(run, CLUSTER)] == ([] if failed else [BASE.backup_id])
+
+
+def test_lost_rows_are_told_until_somebody_acknowledges_them(api: RunningApi, tmp_path: Path) -> None:
+    store, before = Bucket(tmp_path).store, RowsBefore(backup_id="b", rows=100)
+    board = Board(store, source=SOURCE, encryption=PLAIN)
+    lost = Finding(
+        rule="rows_lost",
+        subject="hourly:t",
+        severity=Severity.CRITICAL,
+        evidence="e",
+        next_step="n",
+        rows_before=before,
+    )
+    (alert,) = advance((), [lost], (), now=NOW, resend_after=timedelta(days=1)).open
+    board.replace_open((alert,), at=NOW)
+    assert gathered(store, api, shipped()).rows_before == {"hourly:t": before}
+    said = Acknowledgement(key=alert.key, since=alert.since, by="ann", at=NOW, note="on purpose")
+    board.add_acknowledgement(alert, said)
+    assert gathered(store, api, shipped()).rows_before == {}
+
+
+def test_the_newest_backup_of_the_last_look_is_read_however_many_have_followed(api: RunningApi, tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path)
+    taken = [bucket.backup(age) for age in (5, 4, 3, 2, 1)]
+    board = Board(bucket.store, source=SOURCE, encryption=PLAIN)
+    for days, read in ((0, taken[3:]), (3.5, [taken[1], *taken[3:]])):
+        board.beat(Heartbeat(source=SOURCE, at=NOW - timedelta(days=days), alerts=0, run_id="r"))
+        facts = gathered(bucket.store, api, shipped())
+        assert [one.backup_id for one in facts.backups if one.rows is not None] == read

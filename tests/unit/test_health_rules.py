@@ -21,7 +21,7 @@ from include.backup.health.facts import (
     TaskFact,
     WalFacts,
 )
-from include.backup.health.finding import Finding, Severity
+from include.backup.health.finding import Finding, RowsBefore, Severity
 from include.backup.health.look import find
 from include.backup.inventory import Standing
 from include.backup.policy import SHIPPED_POLICY, Schedule, SourcePolicy, load_policy
@@ -183,15 +183,36 @@ def test_a_backup_may_be_unproven_for_a_day_and_no_longer(source: SourcePolicy) 
         ({"public.users": 100}, {"public.users": 79}, True),
         ({"public.users": 100}, {"public.users": 0}, True),
         ({"public.users": 0}, {"public.users": 0}, False),
-        ({"public.users": 100}, {}, False),  # a dropped table is the schema's matter
+        ({"public.users": 100}, {}, True),
+        ({"public.users": 0}, {}, False),
+        ({"cron.job": 100, "public.sessions": 100}, {}, False),  # the policy leaves them out since
         ({"public.users": 100}, {"public.users": 900}, False),
     ],
 )
 def test_a_table_that_lost_many_rows_is_told(
     source: SourcePolicy, before: Mapping[str, int], after: Mapping[str, int], lost: bool
 ) -> None:
-    keys = found(facts(backup(1, rows=before), backup(0, rows=after)), source)
-    assert ("rows_lost:daily:public.users" in keys) is lost
+    excluding = replace(source, excluded_schemas=("cron",), excluded_tables=("public.sessions",))
+    keys = found(facts(backup(1, rows=before), backup(0, rows=after)), excluding)
+    assert set(keys) == ({"rows_lost:daily:public.users"} if lost else set())
+
+
+def test_a_table_of_a_part_of_all_may_be_missing_from_it(source: SourcePolicy) -> None:
+    hourly = replace(source.tier("daily"), kind="tables")
+    made = facts(backup(1, rows={"public.users": 100}), backup(0, rows={}))
+    assert find(made, replace(source, tiers={"daily": hourly})) == ()
+
+
+def test_rows_are_compared_with_the_most_of_before_and_with_what_nobody_has_acknowledged(source: SourcePolicy) -> None:
+    lost = facts(*(backup(day, rows={"t": rows}) for day, rows in ((3, 100), (1, 70), (0, 70))))
+    finding = found(lost, source)["rows_lost:daily:t"]
+    assert finding.rows_before == RowsBefore(backup_id=backup(3).backup_id, rows=100)
+    later = facts(*(backup(day, rows={"t": 70}) for day in (1, 0)))
+    assert find(later, source) == ()
+    told = found(replace(later, rows_before={"daily:t": finding.rows_before}), source)["rows_lost:daily:t"]
+    assert (told.rows_before, backup(3).backup_id in told.next_step) == (finding.rows_before, True)
+    back = facts(backup(1, rows={"t": 70}), backup(0, rows={"t": 90}))
+    assert find(replace(back, rows_before={"daily:t": finding.rows_before}), source) == ()
 
 
 def task(state: str, minutes: float) -> TaskFact:

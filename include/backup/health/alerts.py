@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from include.backup.health.finding import Finding, Severity
+from include.backup.health.finding import Finding, RowsBefore, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,8 @@ class Acknowledgement:
 class Alert:
     """A condition that holds since a time. ``sent_at`` is when a message of it last arrived.
 
-    ``worse_at`` is when it became worse, and ``recorded`` says that the evidence has it as bad as it is.
+    ``worse_at`` is when it became worse, and ``recorded`` says that the evidence has it as bad as it is. With what a
+    table had ``rows_before``, later backups are compared until somebody acknowledges that it lost them.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Alert:
     acknowledged_until: datetime | None = None
     worse_at: datetime | None = None
     recorded: bool = False
+    rows_before: RowsBefore | None = None
 
     @property
     def short_id(self) -> str:
@@ -152,7 +154,12 @@ def _seen(
     elif alert.acknowledged_until is not None and alert.acknowledged_until <= now:
         alert = replace(alert, sent_at=None, **_UNKNOWN)
     return replace(
-        alert, severity=finding.severity, evidence=finding.evidence, next_step=finding.next_step, seen_at=now
+        alert,
+        severity=finding.severity,
+        evidence=finding.evidence,
+        next_step=finding.next_step,
+        rows_before=finding.rows_before,
+        seen_at=now,
     )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from include.backup.base.plan import TOLERANCE
 from include.backup.health.due import due_before, last_due
 from include.backup.health.facts import BackupFact, HealthFacts
-from include.backup.health.finding import Finding, Severity
+from include.backup.health.finding import Finding, RowsBefore, Severity
 from include.backup.inventory import FULL, Standing
 from include.backup.policy import Schedule, SourcePolicy, TierPolicy
 from include.backup.policy.archives import UNREADABLE_CLASSES
@@ -54,7 +54,7 @@ def backup_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPoli
         if backups:
             yield from _sizes(tier, backups, health)
             yield from _proven(facts, series, backups, source, health)
-            yield from _rows(tier, backups, health)
+            yield from _rows(facts, tier, backups, source, health)
     bases = _of_tier(facts, BASE_TIER)
     series_of_bases = _bases(source, bases)
     if series_of_bases is not None:
@@ -200,23 +200,50 @@ def _old_proofs(
         )
 
 
-def _rows(tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy) -> Iterator[Finding]:
+def _rows(
+    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], source: SourcePolicy, health: HealthPolicy
+) -> Iterator[Finding]:
+    """Tell of tables that have lost rows since the backups before, or since an alert that nobody acknowledged."""
     known = [item for item in backups if item.rows is not None]
-    if len(known) < 2:
+    if not known:
         return
-    before, now = known[-2], known[-1]
-    for table, rows in sorted((before.rows or {}).items()):
+    now = known[-1]
+    for table, before in sorted(_most_rows(facts, tier, known[:-1]).items()):
         left = (now.rows or {}).get(table)
-        if left is None or not rows or (rows - left) / rows <= health.rows_lost_share:
+        if left is None and not _is_expected(table, tier, source):
+            continue
+        if not before.rows or (before.rows - (left or 0)) / before.rows <= health.rows_lost_share:
             continue
         yield Finding(
             rule="rows_lost",
             subject=f"{tier.name}:{table}",
             severity=Severity.CRITICAL,
-            evidence=f"{table} had {rows} rows in {before.backup_id} and has {left} in {now.backup_id}",
-            next_step=f"find out whether somebody deleted them on purpose; if not, hold {before.backup_id} and restore "
-            "the rows with restore_table",
+            evidence=f"{table} had {before.rows} rows in {before.backup_id} and "
+            + (f"is not in {now.backup_id}" if left is None else f"has {left} in {now.backup_id}"),
+            next_step=f"find out whether somebody deleted them on purpose, and acknowledge it then; if not, hold "
+            f"{before.backup_id} and restore the rows with restore_table",
+            rows_before=before,
         )
+
+
+def _most_rows(facts: HealthFacts, tier: TierPolicy, earlier: Sequence[BackupFact]) -> dict[str, RowsBefore]:
+    found: dict[str, RowsBefore] = {}
+    for item in earlier:
+        for table, rows in (item.rows or {}).items():
+            if table not in found or rows >= found[table].rows:
+                found[table] = RowsBefore(backup_id=item.backup_id, rows=rows)
+    told = {
+        subject.removeprefix(f"{tier.name}:"): before
+        for subject, before in facts.rows_before.items()
+        if subject.startswith(f"{tier.name}:")
+    }
+    return {**found, **told}
+
+
+def _is_expected(table: str, tier: TierPolicy, source: SourcePolicy) -> bool:
+    """Say whether a full backup would have a table, if it were there: the policy may leave it out since then."""
+    left_out = table in source.excluded_tables or table.partition(".")[0] in source.excluded_schemas
+    return tier.kind == FULL and not left_out
 
 
 def _ago(now: datetime, then: datetime) -> str:

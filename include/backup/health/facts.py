@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from include.backup.health.finding import RowsBefore
 from include.backup.inventory import Standing
 
 
@@ -83,11 +84,13 @@ class DiskFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthFacts:
-    """Everything known of one source at one time."""
+    """Everything known of one source at one time; ``rows_before`` is that of lost rows nobody has acknowledged yet, by
+    the alert's subject."""
 
     source: str
     now: datetime
     backups: tuple[BackupFact, ...] = ()
+    rows_before: Mapping[str, RowsBefore] = field(default_factory=dict)
     airflow: AirflowFacts = field(default_factory=AirflowFacts)
     wal: WalFacts | None = None
     disks: tuple[DiskFact, ...] = ()

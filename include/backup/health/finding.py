@@ -14,14 +14,26 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowsBefore:
+    """How many rows a table had in a backup."""
+
+    backup_id: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """``rule`` and ``subject`` together are the condition: the same ones again are the same alert."""
+    """``rule`` and ``subject`` together are the condition: the same ones again are the same alert.
+
+    ``rows_before`` is what a table had before it lost rows.
+    """
 
     rule: str
     subject: str
     severity: Severity
     evidence: str
     next_step: str
+    rows_before: RowsBefore | None = None
 
     @property
     def key(self) -> str:

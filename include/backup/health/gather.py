@@ -1,7 +1,7 @@
 """Gather what the rules look at: from the store's listing, the newest backups, the log, and Supabase.
 
-The store is listed once; only the newest backups of each tier are read, and the proofs of those that a listed proof
-calls failed.
+The store is listed once. Only the newest backups of each tier are read, with the newest one of the last look, and the
+proofs of those that a listed proof calls failed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.copies.look import look_at_copies
 from include.backup.errors import ArchiveError, BackupError, StoreError, SupabaseError, WalRefusedError
 from include.backup.every_backup import every_backup
-from include.backup.health.board import read_heartbeat
+from include.backup.health.board import Board, read_heartbeat
 from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
+from include.backup.health.finding import RowsBefore
 from include.backup.health.objects import archive_problem, evidence_problems
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import Policy, SourcePolicy
 from include.backup.policy.health import HealthPolicy
 from include.backup.proof.times import NewestProof, newest_proofs
-from include.backup.store import ObjectStore
+from include.backup.store import Encryption, ObjectStore
 from include.backup.supabase.project import SupabaseProject
 from include.backup.wal.provider import Mode, check_watchable, mode_of, watch
 from include.backup.wal.release import left_sources
@@ -64,6 +65,7 @@ def gather(ctx: GatherContext) -> HealthFacts:
         source=ctx.source.name,
         now=ctx.now,
         backups=backups,
+        rows_before=_rows_before(ctx),
         airflow=ctx.airflow,
         wal=_wal(ctx, unreachable),
         disks=tuple(_disks(ctx, backups, unreachable)),
@@ -74,6 +76,16 @@ def gather(ctx: GatherContext) -> HealthFacts:
         ping_failure=_ping_failure(ctx),
         left_slots={left.source: left.line() for left in left_sources(ctx.store, kept=_streaming(ctx.policy))},
     )
+
+
+def _rows_before(ctx: GatherContext) -> Mapping[str, RowsBefore]:
+    """Return what tables had before they lost rows, of the open alerts that nobody has acknowledged."""
+    board = Board(ctx.store, source=ctx.source.name, encryption=Encryption(algorithm=None))
+    lost = tuple(alert for alert in board.open_alerts() if alert.rows_before is not None)
+    known = {said.key for said in board.acknowledgements(lost)}
+    return {
+        alert.subject: alert.rows_before for alert in lost if alert.rows_before is not None and alert.key not in known
+    }
 
 
 def _ping_failure(ctx: GatherContext) -> str | None:
@@ -98,10 +110,17 @@ def _backups(
         # The schema beside a weekly backup is none of the tier's own.
         if tier is None or tier.kind == parsed.kind:
             by_tier.setdefault(parsed.tier, []).append(item)
+    beat = read_heartbeat(ctx.store, ctx.source.name)
     for tier_name, items in by_tier.items():
+        seen = [index for index, item in enumerate(items) if beat is not None and _stored_by(item, beat.at)]
+        read = {*range(len(items))[-READ_PER_TIER:], *seen[-1:]}
         for index, item in enumerate(items):
-            newest = len(items) - index <= READ_PER_TIER
-            yield _backup(ctx, catalog, tier_name, item, problems if index == len(items) - 1 else None, read=newest)
+            about = problems if index == len(items) - 1 else None
+            yield _backup(ctx, catalog, tier_name, item, about, read=index in read)
+
+
+def _stored_by(item: ListedBackup, at: datetime) -> bool:
+    return item.manifest is not None and item.manifest.modified <= at
 
 
 def _with_proof(backup: BackupFact, proof: NewestProof | None, catalog: Catalog) -> BackupFact:
