@@ -5,7 +5,7 @@
 own, and replays the stored log up to a time, a position, a transaction, a named restore point, or its end. Then it says
 where it landed and runs the checks. Nothing of the source is touched: what is needed is copied over by hand, or by
 `restore_database`. A target outside the recoverable window is refused with the window; a time after the last commit
-recovers to the end of the log and says so.
+recovers to the end of the log and says so. `latest` ends at a hole in the log, if there is one, and names it.
 
 **When** By hand: Trigger, and fill in the form. `preview_only` shows what would be done.
 

@@ -320,6 +320,12 @@ def test_a_hole_in_the_log_is_named(lost17: Lost) -> None:
         with pytest.raises(WalSegmentMissingError, match=expected), lost17.recovered(plan):
             pytest.fail("there is a hole")
         assert not plan.folder.exists()
+        plan = lost17.plan("latest")
+        assert any(line.startswith(f"HOLE         the WAL segment {hole.name}") for line in plan.lines())
+        with lost17.recovered(plan) as (report, session):
+            assert session.execute(ROWS).fetchall() != lost17.last_rows
+            assert (report.reached, report.hole) == (False, hole.name)
+            assert f"THE LOG HAS A HOLE at {hole.name}; recovered to there, not to latest" in report.line()
     finally:
         source.shipper.put_again(hole)
         source.shipper.remove(hole.next)

@@ -112,6 +112,21 @@ def test_a_hole_after_the_base_backup_ends_its_window_and_is_named() -> None:
     assert choose(stored(FIRST, spans=holed), to("lsn", format_lsn(15 * SIZE))).base == FIRST
 
 
+def test_the_end_of_a_log_with_a_hole_in_it_is_there_and_a_base_backup_behind_it_is_better() -> None:
+    holed = {1: (Span(first=10, last=19), Span(first=21, last=60))}
+    before = choose(stored(FIRST, spans=holed), to("latest"))
+    assert (before.ends_at, before.reach.end) == ("000000010000000000000014", 20 * SIZE)
+    assert choose(stored(FIRST, spans=holed), to("lsn", format_lsn(15 * SIZE))).ends_at is None
+    behind = choose(stored(FIRST, SECOND, spans=holed), to("latest"))
+    assert (behind.base, behind.ends_at) == (SECOND, None)
+    # Also where the log goes on in another timeline; not where it just ends, or was left for another timeline.
+    switch = History(timeline=2, ancestors=(Switch(timeline=1, lsn=30 * SIZE),))
+    spans = {1: (Span(first=10, last=19),), 2: (Span(first=30, last=40),)}
+    assert choose(stored(FIRST, spans=spans, histories={2: switch}), to("latest")).ends_at is not None
+    spans = {1: (Span(first=10, last=50),), 2: (Span(first=30, last=40),)}
+    assert choose(stored(FIRST, spans=spans, histories={2: switch}), to("latest")).ends_at is None
+
+
 def test_a_base_backup_whose_own_wal_is_missing_is_passed_over() -> None:
     late = {1: (Span(first=10, last=49), Span(first=51, last=60))}
     assert choose(stored(FIRST, SECOND, spans=late), to("time", at(2))).base == FIRST

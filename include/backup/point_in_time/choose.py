@@ -51,7 +51,8 @@ class Choice:
     """The base backup and what it builds on, the full one first, and the way that recovery follows from there.
 
     ``past_end`` says that nothing after the target is stored, so that recovery may end before it. ``last_segment``
-    is the last one that is surely needed, None when that is known only during recovery.
+    is the last one that is surely needed, None when that is known only during recovery. ``hole`` is the missing segment
+    at the end of the reach, where later ones are stored.
     """
 
     system_identifier: str
@@ -61,11 +62,17 @@ class Choice:
     reach: Reach
     earliest: datetime
     latest: datetime
+    hole: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def base(self) -> StoredBase:
         return self.bases[-1]
+
+    @property
+    def ends_at(self) -> str | None:
+        """The hole at which a recovery to the end of the log ends, though the log goes on."""
+        return self.hole if self.target.kind is TargetKind.LATEST else None
 
 
 def choose(stored: Stored, wanted: Wanted) -> Choice:
@@ -87,7 +94,7 @@ def choose(stored: Stored, wanted: Wanted) -> Choice:
         raise TargetOutsideWindowError(f"{wanted.target} lies before {_window(whole)}")
     reaching = [one for one in fitting if _reaches(one, wanted.target)]
     if not reaching:
-        raise _unreachable(stored, fitting[-1], whole, wanted)
+        raise _unreachable(fitting[-1], whole, wanted)
     allowed = [one for one in reaching if wanted.unproven or one.base.standing is Standing.PROVEN]
     if not allowed:
         raise BackupMissingError(
@@ -116,6 +123,7 @@ def _candidate(stored: Stored, base: StoredBase, wanted: Wanted) -> Choice:
         reach=reach if not notes else Reach(end=0, timeline=point.timeline, missing=reach.missing),
         earliest=base.stopped_at,
         latest=latest,
+        hole=reach.missing.name if stored.chain.goes_on_after(reach.missing, history) else None,
         notes=notes,
     )
 
@@ -145,7 +153,7 @@ def _named(stored: Stored, candidates: Sequence[Choice], wanted: Wanted) -> Choi
             if not _begins_before(one, wanted.target):
                 raise TargetOutsideWindowError(f"{wanted.target} lies before {_window([one])}")
             if not _reaches(one, wanted.target):
-                raise _unreachable(stored, one, [one], wanted)
+                raise _unreachable(one, [one], wanted)
             if one.base.standing is not Standing.PROVEN and not wanted.unproven:
                 raise BackupMissingError(
                     f"{wanted.base} is not proven; prove it (verify --restore-test), or say explicitly that an "
@@ -173,11 +181,10 @@ def _reaches(one: Choice, target: RecoveryTarget) -> bool:
     return True
 
 
-def _unreachable(stored: Stored, one: Choice, whole: Sequence[Choice], wanted: Wanted) -> RestoreError:
-    later = any(span.last > one.reach.missing.number for span in stored.chain.spans.get(one.reach.missing.timeline, ()))
-    if later:
+def _unreachable(one: Choice, whole: Sequence[Choice], wanted: Wanted) -> RestoreError:
+    if one.hole is not None:
         return WalSegmentMissingError(
-            f"{wanted.target} cannot be reached from {one.base.backup_id}: the WAL segment {_key(one)} is missing, "
+            f"{wanted.target} cannot be reached from {one.base.backup_id}: the WAL segment {one.hole} is missing, "
             f"though later ones are stored; {_window(whole)}"
         )
     return TargetOutsideWindowError(

@@ -87,8 +87,8 @@ class Place:
 class Landed:
     """Where recovery ended: the last replayed commit's time (None when no commit was replayed), LSN and timeline.
 
-    ``reached`` is False when the log ended before the target, so that the copy is as of its end. ``told`` are the
-    server's own words, ``segments`` what was fetched.
+    ``reached`` is False when the log ended before the target, or has a hole before its end, so that the copy is as of
+    there. ``told`` are the server's own words, ``segments`` what was fetched.
     """
 
     last_commit: datetime | None
@@ -168,7 +168,7 @@ class ClusterCopy:
 
         A time or position after the last commit is none that PostgreSQL can stop at: then it goes on to the end of
         the log. Raises TargetNotReachedError for a transaction or a name that is not in the log,
-        WalSegmentMissingError for a hole in it.
+        WalSegmentMissingError for a hole in it; to the end of the log, it ends there.
         """
         command = self.feed.prepare()
         target = self._choice.target
@@ -180,7 +180,11 @@ class ClusterCopy:
                 latest = RecoveryTarget(kind=TargetKind.LATEST)
                 if not self._timed("recover", lambda: self._start(latest, command)):
                     raise RestoreError(f"recovery to the end of the log failed: {self._server().log_tail()}")
-        landed = self._landed(reached=reached)
+        if self._choice.ends_at is not None:
+            self._log.warning(
+                "the WAL segment %s is missing, though later ones are stored; recovered to there", self._choice.ends_at
+            )
+        landed = self._landed(reached=reached and self._choice.ends_at is None)
         self._settle()
         return landed
 
@@ -305,10 +309,11 @@ class ClusterCopy:
         """Raise what it means that the log ended too early, unless the end will do."""
         for name in self.feed.facts.missing:
             segment = Segment.parse(name, size=self._chain.size)
-            if any(span.last > segment.number for span in self._chain.spans.get(segment.timeline, ())):
+            if self._chain.goes_on_after(segment, self._choice.history):
                 raise WalSegmentMissingError(
                     f"the WAL segment {name} is missing, though later ones are stored: {target} cannot be reached from "
-                    f"{self._choice.base.backup_id}; recover to a time before, or from a later base backup"
+                    f"{self._choice.base.backup_id}; recover to a time before, to latest, which ends there, or from a "
+                    "later base backup"
                 )
         if target.kind in (TargetKind.XID, TargetKind.NAME):
             raise TargetNotReachedError(

@@ -13,6 +13,7 @@ _KEPT = (
     "target",
     "backup_id",
     "reached",
+    "hole",
     "last_commit",
     "lsn",
     "timeline",

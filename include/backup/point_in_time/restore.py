@@ -60,6 +60,11 @@ class PointInTimePlan:
             f"window       {choice.earliest:%Y-%m-%d %H:%M:%S} to {choice.latest:%Y-%m-%d %H:%M:%S} UTC from this base "
             "backup"
         )
+        if choice.ends_at is not None:
+            yield (
+                f"HOLE         the WAL segment {choice.ends_at} is missing, though later ones are stored: recovery "
+                "ends there, without what was committed after; only a base backup behind it goes further"
+            )
         yield f"into         {self.folder}, port {self.port} on {ADDRESS}, PostgreSQL {self.tools.version}"
         yield f"needs        {self.needed_bytes} bytes of disk"
         for table in base.base.unlogged:
@@ -80,6 +85,7 @@ class PointInTimePlan:
             "wal_until": format_lsn(choice.reach.end),
             "earliest": choice.earliest.isoformat(),
             "latest": choice.latest.isoformat(),
+            "hole": choice.ends_at,
             "folder": str(self.folder),
             "port": self.port,
             "needed_bytes": self.needed_bytes,
@@ -90,7 +96,10 @@ class PointInTimePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointInTimeReport:
-    """Where the copy landed and how it is reached; ``reached`` is False when the log ended before the target."""
+    """Where the copy landed and how it is reached; ``reached`` is False when the log ended before the target.
+
+    ``hole`` is the missing segment at which it ended, though later ones are stored.
+    """
 
     source: str
     target: str
@@ -109,6 +118,7 @@ class PointInTimeReport:
     checks: tuple[CheckResult, ...]
     durations: dict[str, float]
     seconds: float
+    hole: str | None = None
 
     @property
     def failed_checks(self) -> tuple[CheckResult, ...]:
@@ -130,6 +140,8 @@ class PointInTimeReport:
         commit = self.last_commit or "before the base backup ended"
         landed = f"last commit {commit}, LSN {self.lsn}, timeline {self.timeline}"
         how = "recovered to" if self.reached else "THE LOG ENDED BEFORE the target; recovered to the end of it, not to"
+        if self.hole is not None:
+            how = f"THE LOG HAS A HOLE at {self.hole}; recovered to there, not to"
         failed = f", {len(self.failed_checks)} CHECKS FAILED" if self.failed_checks else ""
         return (
             f"{self.source} {how} {self.target}: {landed}; {len(self.checks)} checks{failed}; {self.folder}, port "
@@ -227,6 +239,7 @@ def _report(
         checks=checks,
         durations=dict(copy.durations),
         seconds=round(seconds, 3),
+        hole=plan.choice.ends_at,
     )
 
 

@@ -106,6 +106,11 @@ class Chain:
         partial = self.partials.get(missing, 0)
         return Reach(end=max(end, partial), timeline=following, missing=missing, partial=partial > end)
 
+    def goes_on_after(self, missing: Segment, history: History) -> bool:
+        """Tell whether later segments are stored on the way to a timeline, so that a missing one is a hole."""
+        ways = [timeline for timeline, _ in history.path() if timeline >= missing.timeline]
+        return any(span.last > missing.number for timeline in ways for span in self.spans.get(timeline, ()))
+
     def _contiguous(self, timeline: int, number: int) -> int:
         """Return the first segment from ``number`` on that is not stored."""
         for span in self.spans.get(timeline, ()):
