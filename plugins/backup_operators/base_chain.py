@@ -37,6 +37,8 @@ ADVICE = {
     "close_staging": "The backup is stored; only its staging folder is left. Clear `close_staging`.",
 }
 TELL = ("verify", "restore_test")
+# What was wrong with the log before this backup: the next WAL run finds it whole.
+ALSO = ("preflight", "store_wal")
 
 
 def base_chain(source: SourcePolicy, policy: BaseBackupPolicy) -> None:
@@ -80,6 +82,7 @@ def base_chain(source: SourcePolicy, policy: BaseBackupPolicy) -> None:
         title=f"{source.name} base backup",
         advice=ADVICE,
         tell=TELL,
+        also=ALSO,
         **messaging(source),
     )
     chain(preflight, take, upload, verify, store_wal, prepare, restore_test, close, notify.as_teardown())

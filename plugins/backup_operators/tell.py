@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -29,6 +29,7 @@ class TellOperator(BaseOperator):
     :param title: what the run is, e.g. ``shop restore``
     :param advice: what to do next for each task that may fail, in the order of the tasks
     :param tell: tasks of whose report the last ``line`` is the message of a good run
+    :param also: tasks whose ``note`` is told in any case, and that decide nothing
     :param slack_conn_id: Slack webhook connection, or None
     :param secret_conn_ids: connections whose passwords must not reach a message
 
@@ -45,12 +46,14 @@ class TellOperator(BaseOperator):
         tell: Sequence[str],
         slack_conn_id: str | None,
         secret_conn_ids: Sequence[str],
+        also: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.title = title
         self.advice = advice
         self.tell = tell
+        self.also = also
         self.slack_conn_id = slack_conn_id
         self.secret_conn_ids = secret_conn_ids
 
@@ -67,10 +70,16 @@ class TellOperator(BaseOperator):
         url = run_url(run.dag_id, run.run_id)
         text = self._good(ti, states, url) if succeeded else self._bad(ti, failed, missing, url)
         redact = Redactor(BackupHook().secrets(self.secret_conn_ids))
-        text = redact(text)
+        text = redact("\n".join((text, *self._notes(ti, states))))
         log.info("%s", text)
         delivery = deliver(text, conn_id=self.slack_conn_id, redact=redact)
         return {**delivery.to_dict(), "succeeded": succeeded}
+
+    def _notes(self, ti: Any, states: Mapping[str, str]) -> Iterator[str]:
+        for task in self.also:
+            report = ti.xcom_pull(task_ids=task) if states.get(task) == "success" else None
+            if isinstance(report, dict) and report.get("note"):
+                yield f"⚠️ {escape(str(report['note'])[:LONGEST_REASON])}"
 
     def _good(self, ti: Any, states: Mapping[str, str], url: str) -> str:
         lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from airflow.sdk import TriggerRule
 from airflow.sdk.exceptions import ParamValidationError
 
 from backup_operators import point_in_time_form
+from backup_operators.slack import Delivery
 from tests.dags.bag import read_dags
 
 BASE = "pulse_messages.base_backup"
@@ -47,6 +49,31 @@ def test_a_recovery_is_wired_as_designed(bag: Any) -> None:
         "recover": {"notify"},
         "notify": set(),
     }
+
+
+def test_a_good_base_backup_tells_what_was_wrong_with_the_log_before_it(
+    bag: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The WAL run after it finds all whole, and nobody else would tell."""
+    told: list[str] = []
+    reports = {"verify": {"line": "x is stored"}, "store_wal": {"line": "y", "note": "the slot was <lost>"}}
+
+    class Instance:
+        def get_task_breadcrumbs(self, **_: str) -> list[dict[str, str]]:
+            return [{"task_id": task.task_id, "state": "success"} for task in bag.dags[BASE].tasks]
+
+        def xcom_pull(self, task_ids: str) -> Any:
+            return reports.get(task_ids)
+
+    def deliver(text: str, **_: Any) -> Delivery:
+        told.append(text)
+        return Delivery(delivered=True, reason="")
+
+    monkeypatch.setattr("backup_operators.tell.deliver", deliver)
+    monkeypatch.setattr("backup_operators.tell.run_url", lambda *_: "http://run")
+    run = SimpleNamespace(dag_id=BASE, run_id="r")
+    bag.dags[BASE].get_task("notify").execute({"ti": Instance(), "dag_run": run})
+    assert told == ["✅ *pulse_messages base backup*: x is stored <http://run|run>\n⚠️ the slot was &lt;lost&gt;"]
 
 
 @pytest.mark.parametrize("dag_id", [BASE, RECOVER])

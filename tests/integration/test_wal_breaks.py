@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -10,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from include.backup.base import preflight, store_wal, take, upload
+from include.backup.base.context import build_base_context
+from include.backup.base.plan import Wish
 from include.backup.errors import WalBrokenError
 from include.backup.policy import SourcePolicy
 from include.backup.postgres.session import connect
+from include.backup.process import Runner
+from include.backup.steps.context import StepContext
 from include.backup.wal import advancing, plan, receive, storing
 from include.backup.wal import run as whole
 from include.backup.wal.lsn import format_lsn, parse_lsn
@@ -21,6 +27,7 @@ from include.backup.wal.slots import read_slot
 from include.backup.wal.stored import read_chain
 from include.local.stack import Stack
 from tests.integration.servers import MAJORS, eventually
+from tests.support.contexts import make_run
 from tests.support.wal_slots import end_of_segments, policy_of
 from tests.support.wal_source import WalSource, Writer, rows_of, wal_source
 
@@ -46,6 +53,38 @@ def test_a_dropped_slot_is_noticed_and_a_new_chain_begins(source: WalSource) -> 
     after = whole.run(source.context())
     assert after.state is State.NO_BASE
     assert after.chain_start == record.chain_start
+
+
+def test_a_base_backup_tells_of_the_slot_and_the_gap_that_it_mends(source: WalSource) -> None:
+    """The WAL run after it finds both whole."""
+    source.execute("GRANT pg_monitor TO pulse_backup")
+    first = whole.run(source.context())
+    ctx = base_context(source)
+    source.execute(f"SELECT pg_drop_replication_slot('{first.hold_slot}')")
+    source.execute("SELECT pg_logical_emit_message(true, 'filler', 'x')")
+    source.execute("SELECT pg_switch_wal()")
+    source.execute("CHECKPOINT")
+    found = preflight.run(ctx, wish=Wish.FULL)
+    assert f"the slot {first.hold_slot} was gone, and a new one was made" in found.note
+    assert preflight.run(ctx, wish=Wish.FULL).note == ""
+    for step in (take, upload):
+        step.run(ctx)
+    assert "is neither stored nor kept by the source" in store_wal.run(ctx).note
+    assert whole.run(source.context()).broken == ()
+
+
+def base_context(source: WalSource) -> StepContext:
+    return build_base_context(
+        source=source.source,
+        run=make_run(dag_id="base_backup"),
+        # Without TLS a base backup wants the socket.
+        database=replace(source.database, host=str(source.server.spec.socket_dir)),
+        store=source.store,
+        staging_root=source.staging_root,
+        scratch_root=source.staging_root,
+        runner=Runner(),
+        log=logging.getLogger("tests.wal"),
+    )
 
 
 def test_the_protocol_broken_on_purpose_turns_everything_red(source: WalSource) -> None:

@@ -16,7 +16,9 @@ from include.backup.records import from_json, to_json
 from include.backup.retention.leftovers import sweep_staging
 from include.backup.steps.context import StepContext
 from include.backup.steps.preflight import check_session_is_kept, check_tls, refuse_stale_run
-from include.backup.wal.slots import ensure_hold
+from include.backup.wal.lock import wal_lock
+from include.backup.wal.record import State, newest_record
+from include.backup.wal.slots import ensure_hold, read_slot
 
 PLAN_FILE = "plan.json"
 FORMAT_VERSION = 1
@@ -40,6 +42,7 @@ class BasePreflightReport:
     cluster_bytes: int
     staging_free_bytes: int
     warnings: tuple[str, ...]
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "warnings": list(self.warnings)}
@@ -71,9 +74,6 @@ def run(ctx: StepContext, *, wish: Wish = Wish.DUE) -> BasePreflightReport:
         cluster = identify(ctx.database)
         base_tools(server["major"])
         tls = check_tls(ctx, connection)
-        if ctx.source.incremental is not None:
-            # From now on the source keeps the log that this backup will need, whoever stores it.
-            ensure_hold(connection, ctx.source.incremental.hold_slot)
     situation = Situation(
         system_identifier=cluster.system_identifier,
         timeline=cluster.timeline,
@@ -85,6 +85,8 @@ def run(ctx: StepContext, *, wish: Wish = Wish.DUE) -> BasePreflightReport:
         else stored_bases(ctx.source, ctx.store, system_identifier=cluster.system_identifier),
     )
     plan = plan_base(base_policy(ctx.source), situation, wish=wish, now=ctx.clock())
+    # A run that takes nothing leaves a lost slot for the WAL run to find.
+    note = _keep_log(ctx, cluster.system_identifier) if plan.take else ""
     size = int(base["cluster_bytes"] or 0)
     sweep_staging(ctx.staging, ctx.source, now=ctx.clock(), log=ctx.log)
     ctx.staging.make()
@@ -114,6 +116,7 @@ def run(ctx: StepContext, *, wish: Wish = Wish.DUE) -> BasePreflightReport:
         cluster_bytes=size,
         staging_free_bytes=free,
         warnings=warnings,
+        note=note,
     )
 
 
@@ -137,6 +140,35 @@ def base_tools(major: int) -> PostgresTools:
             f"install postgresql-{major}"
         )
     return tools
+
+
+def _keep_log(ctx: StepContext, system_identifier: str) -> str:
+    """Let the source keep the log that this backup will need, whoever stores it; return what people are to hear of it.
+
+    The WAL run after this one finds a slot that is whole, and cannot tell that another was lost.
+    """
+    policy = ctx.source.incremental
+    if policy is None:
+        return ""
+    with connect(ctx.database) as connection:
+        before = read_slot(connection, policy.hold_slot)
+        if before is not None and not before.lost:
+            return ""
+        with wal_lock(connection, ctx.source.name):
+            # Whoever had the lock before may have made it, and tells of it.
+            before = read_slot(connection, policy.hold_slot)
+            ensure_hold(connection, policy.hold_slot)
+    last = newest_record(ctx.store, ctx.source.name)
+    known = last is not None and last.state is not State.RELEASED and last.system_identifier == system_identifier
+    if not known or (before is not None and not before.lost):
+        return ""
+    how = "gone" if before is None else "lost (max_slot_wal_keep_size)"
+    note = (
+        f"the slot {policy.hold_slot} was {how}, and a new one was made; whether WAL is missing says the next WAL run. "
+        "Find out who dropped it, or why runs came late"
+    )
+    ctx.log.warning("%s", note)
+    return note
 
 
 def _warnings(base: dict[str, Any]) -> list[str]:

@@ -18,12 +18,13 @@ from include.backup.wal.run import run as store_all
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreWalReport:
-    """Up to where WAL is stored without a hole, from the base backup on."""
+    """Up to where WAL is stored without a hole, from the base backup on; ``note`` says what was broken before it."""
 
     backup_id: str
     stored_to: str
     timeline: int
     seconds: float
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,15 +51,17 @@ def run(ctx: StepContext) -> StoreWalReport:
             f"the policy has no incremental block for {ctx.source.name}, so that nobody stores its WAL and no base "
             "backup can be recovered; add the block"
         )
+    note = ""
     try:
         store_all(WalContext.of_step(ctx), on_step=lambda name, step: ctx.log.info("%s: %s", name, step.line()))
     except WalBrokenError as error:
         # That is why a base backup is taken: from it on the chain is whole again, or the look below says so.
-        ctx.log.warning("%s", error)
-    return _report(ctx, started)
+        note = str(error)
+        ctx.log.warning("%s", note)
+    return _report(ctx, started, note)
 
 
-def _report(ctx: StepContext, started: float) -> StoreWalReport:
+def _report(ctx: StepContext, started: float, note: str = "") -> StoreWalReport:
     stored = read_stored(ctx.source, ctx.store, system_identifier=ctx.tier.prefix.split("/")[1])
     target = RecoveryTarget(kind=TargetKind.CONSISTENT)
     choice = choose(stored, Wanted(target=target, base=ctx.backup_id, unproven=True))
@@ -67,4 +70,5 @@ def _report(ctx: StepContext, started: float) -> StoreWalReport:
         stored_to=format_lsn(choice.reach.end),
         timeline=choice.reach.timeline,
         seconds=round(time.monotonic() - started, 3),
+        note=note,
     )
