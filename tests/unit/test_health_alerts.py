@@ -21,6 +21,7 @@ from include.backup.health.board import Board, Heartbeat
 from include.backup.health.facts import AirflowFacts, DiskFact, HealthFacts
 from include.backup.health.finding import Finding, Severity
 from include.backup.health.look import look, message
+from include.backup.health.use import grows_per_day
 from include.backup.health.watch import Pulse, judge
 from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.policy.evidence import EvidencePolicy
@@ -332,3 +333,15 @@ def test_the_watch_alarms_when_the_heartbeat_is_old_or_of_another_time(age_minut
 
 def test_the_watch_alarms_when_there_never_was_a_heartbeat() -> None:
     assert judge("s", None, now=NOW, most=DAY).pulse is Pulse.NEVER
+
+
+def test_how_fast_a_disk_fills_is_what_is_used_against_a_week_ago(bucket: Bucket) -> None:
+    board = Board(bucket.store, source="pulse_messages", encryption=PLAIN)
+    for hour in range(0, 24 * 10, 6):
+        one_look(bucket, NOW + timedelta(hours=hour), [], disks=(DiskFact(name="d", used=1000 + hour, size=9000),))
+    uses, now = board.uses(), NOW + 10 * DAY
+    assert [(use.at - NOW).days for use in uses] == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert grows_per_day(uses, "d", 1000 + 2 * 24 + 80, now=now) == 10
+    assert grows_per_day(uses, "d", 1000 + 2 * 24, now=now) == 0
+    assert grows_per_day(uses, "another", 5, now=now) is None
+    assert grows_per_day(uses[-1:], "d", 5, now=uses[-1].at + timedelta(hours=22)) is None

@@ -18,8 +18,9 @@ from include.backup.health.alerts import Acknowledgement, advance
 from include.backup.health.board import Board, Heartbeat
 from include.backup.health.facts import HealthFacts
 from include.backup.health.finding import Finding, RowsBefore, Severity
-from include.backup.health.gather import GatherContext, gather
+from include.backup.health.gather import BUDGET, GatherContext, gather
 from include.backup.health.look import find
+from include.backup.health.use import Use
 from include.backup.manifest import fingerprint
 from include.backup.policy import SourcePolicy
 from include.backup.proof.record import FAILED_ENDING, Result
@@ -189,3 +190,16 @@ def test_the_newest_backup_of_the_last_look_is_read_however_many_have_followed(a
         board.beat(Heartbeat(source=SOURCE, at=NOW - timedelta(days=days), alerts=0, run_id="r"))
         facts = gathered(bucket.store, api, shipped())
         assert [one.backup_id for one in facts.backups if one.rows is not None] == read
+
+
+def test_what_expired_is_no_growth_and_of_the_first_day_none_is_known(api: RunningApi, tmp_path: Path) -> None:
+    bucket = Bucket(tmp_path)
+    for age in (6, 5, 4, 3, 2, 1):
+        bucket.backup(age)
+    assert {disk.grows_per_day for disk in gathered(bucket.store, api, shipped()).disks} == {None}
+    now = {disk.name: disk.used for disk in gathered(bucket.store, api, shipped()).disks}
+    assert now == {BUDGET: 6 * 4096, "the source's disk": api.project.disk_used_bytes}
+    board = Board(bucket.store, source=SOURCE, encryption=PLAIN)
+    board.add_use(Use(at=NOW - timedelta(days=4), disks={**now, "the source's disk": now["the source's disk"] - 4000}))
+    found = {disk.name: disk.grows_per_day for disk in gathered(bucket.store, api, shipped()).disks}
+    assert found == {BUDGET: 0, "the source's disk": 1000}

@@ -285,13 +285,15 @@ def test_what_is_wrong_with_the_log_is_told(source: SourcePolicy, wal: WalFacts,
     [
         (80, 1.0, None, ""),
         (81, 1.0, Severity.WARNING, "full in 19 days"),
-        (81, 0.0, Severity.WARNING, "does not grow"),
+        (81, 0.0, Severity.WARNING, "has not grown"),
+        (81, -1.0, Severity.WARNING, "has not grown"),
+        (81, None, Severity.WARNING, "how fast it fills is not known"),
         (100, 1.0, Severity.CRITICAL, "it is full"),
         (130, 1.0, Severity.CRITICAL, "it is full"),
     ],
 )
 def test_a_disk_that_fills_up_is_told_with_the_days_that_are_left(
-    source: SourcePolicy, used: int, grows: float, severity: Severity | None, words: str
+    source: SourcePolicy, used: int, grows: float | None, severity: Severity | None, words: str
 ) -> None:
     disk = DiskFact(name="the source's disk", used=used, size=100, grows_per_day=grows)
     finding = found(facts(disks=(disk,)), source).get("capacity:the source's disk")

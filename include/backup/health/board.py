@@ -1,4 +1,5 @@
-"""Where alerts are kept: the open ones in one object, each acknowledgement in its own, and a heartbeat beside them."""
+"""Where alerts are kept: the open ones in one object, each acknowledgement in its own; beside them a heartbeat, and how
+full disks were."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from datetime import datetime
 
 from include.backup.errors import ObjectMissingError
 from include.backup.health.alerts import Acknowledgement, Alert, alert_name
+from include.backup.health.use import Use, with_use
 from include.backup.records import from_json, to_json
 from include.backup.store import Encryption, ObjectStore
 
@@ -22,6 +24,14 @@ class OpenAlerts:
     at: datetime
     alerts: tuple[Alert, ...]
     ended: tuple[Alert, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uses:
+    """How full disks and budgets were on the last days, oldest first."""
+
+    source: str
+    uses: tuple[Use, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,10 @@ class Board:
     @property
     def _open_key(self) -> str:
         return f"{PREFIX}{self._source}/open.json"
+
+    @property
+    def _uses_key(self) -> str:
+        return f"{PREFIX}{self._source}/uses.json"
 
     def _acknowledgement_key(self, alert: Alert, number: int = 1) -> str:
         # The first one has no number: they were once the only ones.
@@ -103,6 +117,22 @@ class Board:
         key = self._acknowledgement_key(alert, record.number)
         self._store.put_if_absent(key, content, encryption=self._encryption)
         return record
+
+    def uses(self) -> tuple[Use, ...]:
+        """Return how full disks and budgets were on the last days, oldest first."""
+        try:
+            content = self._store.get(self._uses_key)
+        except ObjectMissingError:
+            return ()
+        return from_json(Uses, content, format_version=FORMAT_VERSION, name=self._uses_key).uses
+
+    def add_use(self, use: Use) -> None:
+        """Keep how full disks and budgets are, once a day."""
+        before = self.uses()
+        after = with_use(before, use)
+        if after != before:
+            content = to_json(Uses(source=self._source, uses=after), format_version=FORMAT_VERSION)
+            self._store.replace(self._uses_key, content, encryption=self._encryption)
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Write the heartbeat."""

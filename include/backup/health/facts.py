@@ -74,12 +74,12 @@ class WalFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskFact:
-    """A disk or a budget; sizes in bytes, ``grows_per_day`` from what was stored lately."""
+    """A disk or a budget; sizes in bytes, ``grows_per_day`` None where nothing is known of earlier days."""
 
     name: str
     used: int
     size: int
-    grows_per_day: float = 0.0
+    grows_per_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

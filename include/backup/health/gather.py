@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from include.backup.backup_id import parse_backup_id
 from include.backup.catalog import Catalog, ListedBackup
@@ -20,6 +20,7 @@ from include.backup.health.board import Board, read_heartbeat
 from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
 from include.backup.health.finding import RowsBefore
 from include.backup.health.objects import archive_problem, evidence_problems
+from include.backup.health.use import grows_per_day
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import Policy, SourcePolicy
@@ -33,7 +34,8 @@ from include.backup.wal.status import read_standing as read_wal
 
 # What is compared with what was before it.
 READ_PER_TIER = 2
-GROWTH_DAYS = 7
+# Their sizes come with the listing; those of the log and of old versions would take one of their own.
+BUDGET = "the store's budget (archives, without WAL and old versions)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def gather(ctx: GatherContext) -> HealthFacts:
         rows_before=_rows_before(ctx),
         airflow=ctx.airflow,
         wal=_wal(ctx, unreachable),
-        disks=tuple(_disks(ctx, backups, unreachable)),
+        disks=tuple(_disks(ctx, listed, unreachable)),
         unreachable=unreachable,
         copies_missing=_copies(ctx, catalog),
         object_problems={**problems, **evidence_problems(ctx.store, ctx.source)},
@@ -216,16 +218,16 @@ def _provider_wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts |
     return None
 
 
-def _disks(ctx: GatherContext, backups: tuple[BackupFact, ...], unreachable: dict[str, str]) -> Iterator[DiskFact]:
+def _disks(ctx: GatherContext, listed: list[ListedBackup], unreachable: dict[str, str]) -> Iterator[DiskFact]:
+    """Yield how full the budget is, and the source's disk where Supabase says it; no other source tells."""
+    uses = Board(ctx.store, source=ctx.source.name, encryption=Encryption(algorithm=None)).uses()
+
+    def disk(name: str, used: int, size: int) -> DiskFact:
+        return DiskFact(name=name, used=used, size=size, grows_per_day=grows_per_day(uses, name, used, now=ctx.now))
+
     budget = (ctx.source.health or HealthPolicy()).budget_bytes
     if budget is not None:
-        lately = [item for item in backups if ctx.now - item.stored_at <= timedelta(days=GROWTH_DAYS)]
-        yield DiskFact(
-            name="the store's budget (archives)",
-            used=sum(item.size for item in backups),
-            size=budget,
-            grows_per_day=sum(item.size for item in lately) / GROWTH_DAYS,
-        )
+        yield disk(BUDGET, sum(item.archive.size for item in listed if item.archive), budget)
     try:
         project = ctx.open_project()
         if project is None:
@@ -235,7 +237,7 @@ def _disks(ctx: GatherContext, backups: tuple[BackupFact, ...], unreachable: dic
     except SupabaseError as error:
         unreachable["Supabase's Management API"] = str(error)
         return
-    yield DiskFact(name="the source's disk", used=use.used, size=use.size)
+    yield disk("the source's disk", use.used, use.size)
 
 
 def _copies(ctx: GatherContext, catalog: Catalog) -> dict[str, str]:

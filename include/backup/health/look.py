@@ -16,6 +16,7 @@ from include.backup.health.board import Board, Heartbeat
 from include.backup.health.facts import HealthFacts
 from include.backup.health.finding import Finding, Severity
 from include.backup.health.platform_rules import platform_findings
+from include.backup.health.use import Use
 from include.backup.policy import SourcePolicy
 from include.backup.policy.health import HealthPolicy
 
@@ -95,6 +96,8 @@ def look(
     if delivered:
         open_now, ended = sent(open_now, turn.send, at=now), ()
     board.replace_open(open_now, ended=ended, at=now)
+    if facts.disks:
+        board.add_use(Use(at=now, disks={disk.name: disk.used for disk in facts.disks}))
     board.beat(Heartbeat(source=facts.source, at=now, alerts=len(open_now), run_id=run_id))
     return HealthReport(
         source=facts.source,

@@ -188,10 +188,12 @@ def _disk(disk: DiskFact, health: HealthPolicy) -> Iterator[Finding]:
     left = disk.size - disk.used
     if left <= 0:
         when = "it is full"
+    elif disk.grows_per_day is None:
+        when = "how fast it fills is not known yet"
     elif disk.grows_per_day > 0:
         when = f"at the present pace it is full in {left / disk.grows_per_day:.0f} days"
     else:
-        when = "it does not grow at present"
+        when = "it has not grown lately"
     yield Finding(
         rule="capacity",
         subject=disk.name,
