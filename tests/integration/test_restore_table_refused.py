@@ -278,6 +278,22 @@ def test_what_changed_after_the_preview_is_not_deleted_unseen(copy: Copy) -> Non
     assert copy.rows("SELECT count(*) FROM chat.stars") == [(41,)]
 
 
+def test_a_child_that_was_not_shown_is_not_touched_unseen_by_a_key_of_the_same_name(copy: Copy) -> None:
+    copy.run(
+        f"{NEW_MESSAGE} ALTER TABLE chat.stars DROP CONSTRAINT stars_message_fkey, ADD CONSTRAINT files_message_fkey"
+        " FOREIGN KEY (message) REFERENCES chat.messages ON DELETE CASCADE;"
+        "INSERT INTO chat.files VALUES (501, 1001, 'f'), (502, 1001, 'g')"
+    )
+    with copy.work(MESSAGES, mode=Mode.REPLACE, touches_children=True) as work:
+        preview = work.preview()
+        copy.run("INSERT INTO chat.stars VALUES (701, 1001)")
+        message = only_error(
+            lambda: work.carry_out(preview, work_root=copy.work_root, progress=Phases()), RestoreRefusedError
+        )
+    assert "1 more rows of chat.stars would be touched than were shown" in message
+    assert copy.rows("SELECT count(*) FROM chat.stars WHERE message = 1001") == [(1,)]
+
+
 def test_a_merge_that_leaves_another_row_is_rolled_back(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison at the end sees what the statements before it did wrong."""
     copy.run("DELETE FROM chat.stars WHERE id < 5")

@@ -6,6 +6,7 @@ Numbers and names only: samples of rows go to the log and into a CSV file, never
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -115,11 +116,18 @@ class TablesPreview:
                 now, then = getattr(table, name) or 0, getattr(shown[table.table], name) or 0
                 if now > then:
                     yield f"{table.table} has {now} {name} rows, {now - then} more than were shown"
-        rows = {(item.constraint, item.action): item.rows for item in before.touched}
-        for touched in self.touched:
-            more = touched.rows - rows.get((touched.constraint, touched.action), 0)
+        then_touched = before.touched_rows()
+        for (name, constraint, action), rows in self.touched_rows().items():
+            more = rows - then_touched[name, constraint, action]
             if more > 0:
-                yield f"{more} more rows of {touched.table} would be touched than were shown"
+                yield f"{more} more rows of {name} would be touched than were shown"
+
+    def touched_rows(self) -> Counter[tuple[str, str, str]]:
+        """Return how many rows of each child each action would touch; several tables' keys may have one name."""
+        found: Counter[tuple[str, str, str]] = Counter()
+        for touched in self.touched:
+            found[touched.table, touched.constraint, touched.action] += touched.rows
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
