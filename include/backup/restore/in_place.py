@@ -187,19 +187,6 @@ def _analyze(ctx: RestoreContext, target: Target) -> RestoreError | None:
     return None
 
 
-def missing_from(target: Target, toc: Toc, schemas: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the tables that are in these schemas now and not in the archive: with them a schema cannot be dropped."""
-    known = {(entry.namespace, entry.tag) for entry in toc.entries if entry.desc in ("TABLE", "MATERIALIZED VIEW")}
-    with connect(target.endpoint) as session:
-        rows = session.execute(
-            "SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_catalog.pg_class c"
-            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname = ANY(%s) ORDER BY 1, 2",
-            (list(schemas),),
-        ).fetchall()
-    return tuple(f"{row['schema']}.{row['name']}" for row in rows if (row["schema"], row["name"]) not in known)
-
-
 @contextmanager
 def _never_waiting_long(target: Target, said: list[str], log: logging.Logger) -> Iterator[None]:
     """Cancel the restore's session when it has waited too long for a lock, and say who holds it.

@@ -15,7 +15,8 @@ from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import Destination, find_destination
 from include.backup.restore.erasure import erased_since
 from include.backup.restore.history import history_estimate
-from include.backup.restore.in_place import missing_from, own_schemas
+from include.backup.restore.in_place import own_schemas
+from include.backup.restore.in_the_way import in_the_way
 from include.backup.restore.order import RestoreOrder, Strategy, TargetBefore, name_beside
 from include.backup.restore.plan import RestorePlan, RestoreRequest, plan_restore
 from include.backup.restore.survey import (
@@ -242,8 +243,8 @@ def _schemas(destination: Destination, plan: RestorePlan) -> tuple[str, ...]:
 def _in_the_way(destination: Destination, plan: RestorePlan, schemas: tuple[str, ...]) -> Iterator[str]:
     """Yield what makes a restore in place fail as a whole, which is better known before."""
     target = Target(destination.connection, database=destination.database)
-    if tables := missing_from(target, plan.toc, schemas):
-        yield f"the backup does not know {shown(tables)}, with which their schema cannot be dropped: move them away"
+    if found := in_the_way(target, plan.toc, schemas):
+        yield f"the backup does not know {shown(found)}, which keep what it has from being dropped: move them away"
 
 
 def _target_before(before: Before) -> TargetBefore:
