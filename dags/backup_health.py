@@ -14,10 +14,10 @@ table: protected as the policy says, or why not.
 policy's `health.airflow_connection`, a user of Airflow that may read.
 
 **Changes** Writes the open alerts, how full disks are and a heartbeat to `health/<source>/`; to the evidence each
-alert's begin and end, and what has changed in the policy since it was last on record. On another machine `python -m
-include.backup watch SOURCE --slack` by cron alarms when the heartbeat is old: nothing inside Airflow can tell that
-Airflow is dead. With `health.ping` in the policy each good look also sends a request to a service outside, which alarms
-when none comes.
+alert's begin and end, and what has changed in the policy since it was last on record. On another machine
+`python -m include.backup watch SOURCE --slack` by cron alarms when the heartbeat is old: nothing inside Airflow can
+tell that Airflow is dead. With `health.ping` in the policy each good look also sends a request to a service outside,
+which alarms when none comes.
 
 **Run again** Clear a source's task, or trigger a new run: it looks anew. A task fails when it could not look, when
 nobody could be told, or when its source is left out of the policy and no other is there to tell of that.
