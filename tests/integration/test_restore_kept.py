@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from psycopg import sql
 
+from include.backup.errors import RestoreDiffersError
 from include.backup.evidence.check import check_ledger
 from include.backup.holds import add_hold, release_hold
-from include.backup.restore.swap import undo_swap
-from include.backup.restore.target_lock import target_lock
+from include.backup.proof.record import CheckResult
+from include.backup.restore import work
+from include.backup.restore.undo import find_undo, undo
 from include.backup.restore.work import (
     back_up_target,
+    check_afterwards,
     keep_old,
     swap_in,
 )
@@ -101,17 +105,21 @@ def test_cleanup_drops_what_a_swap_has_kept_when_its_time_is_over_and_nothing_el
     assert check_ledger(ctx.store, "prod_kept").subjects["deletion"] >= {order.kept, safety}
 
 
-def test_a_swap_can_be_taken_back_and_what_was_written_since_stays_aside(lab: RestoreLab, failing: str) -> None:
+def test_a_swap_whose_check_fails_can_be_taken_back_and_what_was_written_since_stays_aside(
+    lab: RestoreLab, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = lab.state("prod_fail")
     ctx = lab.context("prod_fail")
     order, seal = lab.loaded(ctx, backup_id=failing)
     swap_in(ctx, order, seal, approve=lambda: yes(seal))
     lab.value("prod_fail", "INSERT INTO orders (customer, note) VALUES (1, 'since') RETURNING 1")
-    with target_lock(lab.superuser, "prod_fail", holder="a test") as session:
-        undo_swap(
-            session, lab.superuser, database="prod_fail", kept=order.kept, aside="prod_fail_aside", end_sessions=True
-        )
+    failed = CheckResult(name="common/smoke", passed=False, detail="a row too few")
+    monkeypatch.setattr(work, "run_checks", lambda *_: (failed,))
+    back = f"`restore prod_fail --undo {order.restore_id}` gives the old database back"
+    with pytest.raises(RestoreDiffersError, match=f"common/smoke: a row too few; {back}"):
+        check_afterwards(ctx, order)
+    found = find_undo(ctx, order.restore_id)
+    undo(ctx, found, end_sessions=True)
     assert lab.state("prod_fail") == before
-    with lab.session("postgres") as session:
-        session.execute("ALTER DATABASE prod_fail_aside WITH ALLOW_CONNECTIONS true")
-    assert lab.value("prod_fail_aside", "SELECT count(*) FROM orders WHERE note = 'since'") == 1
+    lab.do("postgres", f'ALTER DATABASE "{found.aside}" WITH ALLOW_CONNECTIONS true')
+    assert lab.value(found.aside, "SELECT count(*) FROM orders WHERE note = 'since'") == 1

@@ -251,7 +251,8 @@ def check_afterwards(ctx: RestoreContext, order: RestoreOrder) -> int:
         ctx.log.info("%s: %s (%s)", result.name, "passed" if result.passed else "FAILED", result.detail)
     failed = [f"{result.name}: {result.detail}" for result in results if not result.passed]
     if failed:
-        back = f"; the old database is {order.kept}" if order.strategy is Strategy.SWAP else ""
+        undo = f"; `restore {order.source} --undo {order.restore_id}` gives the old database back"
+        back = undo if order.strategy is Strategy.SWAP else ""
         raise RestoreDiffersError(f"{target.describe()} is in place and these checks fail: {shown(failed)}{back}")
     return len(results)
 
