@@ -6,13 +6,14 @@ expired, with its evidence written first. Floors beat policy: the newest proven 
 being read, under Object Lock or needed by something that is kept stays, and so does every expired backup while no
 newer one is proven. Archives without manifest and unfinished uploads go after a grace; so do staging folders of dead
 runs and scratch servers whose holder is dead, on this worker's disks (on those of another queue's workers they go with
-the next `preflight` and `prepare_scratch` there), and proofs whose time is over. An archive that was a backup, as its
-evidence or a proof says, and has lost its manifest stays: the task is red until the manifest is back (remove its
-delete marker), or somebody deletes the archive too. Databases that restores have kept
-beside others, and the copies that they took first (`safety/`), go after the policy's `restore.keep_old_days`, and not
-before a full backup of later is proven. Only databases that a restore has recorded itself are dropped, by name and
-oid, on servers of the policy, and never one with a session, a slot or a subscription; a hold on the safety copy keeps
-the database too.
+the next `preflight` and `prepare_scratch` there), and proofs whose time is over. WAL goes that no kept base backup
+needs, and that of a cluster that the source has left once its base backups are gone and its last is older than
+`base_backup.keep`. An archive that was a backup, as its evidence or a proof says, and has lost its manifest stays: the
+task is red until the manifest is back (remove its delete marker), or somebody deletes the archive too. Databases that
+restores have kept beside others, and the copies that they took first (`safety/`), go after the policy's
+`restore.keep_old_days`, and not before a full backup of later is proven. Only databases that a restore has recorded
+itself are dropped, by name and oid, on servers of the policy, and never one with a session, a slot or a subscription; a
+hold on the safety copy keeps the database too.
 
 **When** 05:30 UTC daily. A missed slot that starts more than six hours late does nothing.
 

@@ -19,12 +19,13 @@ from include.backup.retention.bases import Needed, plan_wal
 from include.backup.retention.cleanup import plan_cleanup
 from include.backup.retention.execute import dry_run, execute
 from include.backup.retention.plan import Reason
-from include.backup.wal.keys import ClusterKeys
+from include.backup.wal.keys import ClusterKeys, run_key
 from include.backup.wal.segments import Segment
 from tests.support.aged_bucket import DAY, NOW, PLAIN, Bucket
 from tests.support.bases import make_stored_base
 from tests.support.builders import make_archive, make_manifest, make_proof
 from tests.support.properties import given
+from tests.unit.test_wal_assess import make_record
 
 CLUSTER = "7401"
 KEYS = ClusterKeys(system_identifier=CLUSTER)
@@ -149,6 +150,38 @@ def test_the_log_of_a_cluster_whose_base_backups_are_not_all_known_is_kept(bucke
         store_base(bucket, made, proven=False)
     execute(bucket.context(), plan_cleanup(bucket.context()))
     assert stored(bucket) == (list(range(6, 45)) if way == "foreign" else list(range(5, 45)))
+
+
+def run_record(bucket: Bucket, age: float, cluster: str, *, source: str = "pulse_messages") -> None:
+    """Store the record of a run that has found the source to be a cluster."""
+    moment = NOW - age * DAY
+    record = make_record(source=source, system_identifier=cluster, finished_at=moment, run_after=moment)
+    bucket.s3.add(run_key(source, moment, cluster), record.to_json())
+
+
+@pytest.mark.parametrize("way", ["left", "young", "present", "of another source", "with an archive", "unreadable"])
+def test_the_log_of_a_cluster_that_a_source_has_left_goes_when_it_leads_nowhere(bucket: Bucket, way: str) -> None:
+    age = 13 if way == "young" else 15
+    for number in range(5, 9):
+        key = KEYS.segment(Segment(timeline=1, number=number))
+        bucket.s3.add(key, b"x", modified=NOW - (age + 8 - number) * DAY)
+    bucket.s3.add(KEYS.partial(Segment(timeline=1, number=9), 9 * SIZE + 5), b"x", modified=NOW - age * DAY)
+    run_record(bucket, age, CLUSTER, source="another" if way == "of another source" else "pulse_messages")
+    run_record(bucket, 1, CLUSTER if way == "present" else "7402")
+    base(bucket, 1, first=3, system_identifier="7402")
+    if way == "of another source":
+        run_record(bucket, 1, "7403", source="another")
+        run_record(bucket, age, "7402")
+    if way == "with an archive":
+        bucket.s3.add(f"{base_prefix(CLUSTER)}somebody's", b"x")
+    if way == "unreadable":
+        bucket.s3.add(run_key("another", NOW, "x"), b"{}")
+    other = ClusterKeys(system_identifier="7402").segment(Segment(timeline=1, number=3))
+    bucket.s3.add(other, b"x")
+    report = execute(bucket.context(), plan_cleanup(bucket.context()))
+    assert stored(bucket) == ([] if way == "left" else list(range(5, 9)))
+    assert [one.objects for one in report.removed if one.what == "log"] == ([5] if way == "left" else [])
+    assert other in bucket.s3.visible()
 
 
 def test_a_held_base_backup_keeps_its_log(bucket: Bucket) -> None:

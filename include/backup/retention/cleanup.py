@@ -22,6 +22,7 @@ from include.backup.restore.safety import TIER as SAFETY_TIER
 from include.backup.restore.safety import safety_keep
 from include.backup.retention.bases import WalExpiry, base_candidates, clusters_of, expired_segments, wal_expiries
 from include.backup.retention.databases import Fate, KeptDecision, plan_databases
+from include.backup.retention.former import former_logs
 from include.backup.retention.gather import cannot_be_judged, gather, newest_proven_full, rules_of
 from include.backup.retention.leftovers import (
     Orphan,
@@ -249,7 +250,10 @@ def _wal(ctx: CleanupContext, decisions: Iterable[Decision], lost: Iterable[List
     expiring = frozenset(decision.backup.backup_id for decision in decisions if decision.expires)
     unclear = {item.prefix for item in lost if item.manifest is None}
     only = [name for name in clusters_of(ctx.source, ctx.store) if base_prefix(name).rstrip("/") not in unclear]
-    found = wal_expiries(ctx.store, expiring=expiring, only=only)
+    found = (
+        *wal_expiries(ctx.store, expiring=expiring, only=only),
+        *former_logs(ctx.source, ctx.store, now=ctx.clock()),
+    )
     return tuple(expiry for expiry in found if any_expired(ctx.store, expiry))
 
 
