@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -184,12 +184,18 @@ def test_what_was_written_since_the_safety_backup_began_is_lost_only_with_a_yes(
     order, seal = ordered(lab, ctx, backup_id)
     assert "whatever is written later is in no copy, and the restore refuses then" in order.question().text
     change(lab, "CREATE SCHEMA other; CREATE TABLE other.mine AS SELECT 1 AS n")
-    change(lab, "UPDATE app.feelings SET owner = 7 WHERE id = 8; DELETE FROM app.feelings WHERE id = 9")
-    before = state(lab)
+    fetch = ArchiveReader.fetch
+
+    def fetch_slowly(reader: ArchiveReader, names: Iterable[str], folder: Path) -> None:
+        change(lab, "UPDATE app.feelings SET owner = 7 WHERE id = 8; DELETE FROM app.feelings WHERE id = 9")
+        fetch(reader, names, folder)
+
     written = r"app\.feelings \(0 new, 1 changed, 1 deleted rows\)"
-    with pytest.raises(RestoreRefusedError, match=f"in no copy: {written}; stop what writes there"):
-        restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
-    assert state(lab) == before
+    for reading in (fetch_slowly, fetch):
+        monkeypatch.setattr(ArchiveReader, "fetch", reading)
+        with pytest.raises(RestoreRefusedError, match=f"in no copy: {written}; stop what writes there"):
+            restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    assert lab.value(SOURCE, "SELECT count(*) FROM app.feelings") == 299
     given_up, its_seal = lab.ordered(ctx, backup_id=backup_id, in_place=True, give_up_writes=True)
     assert "is lost: no copy has it" in given_up.question().text
     monkeypatch.setattr("include.backup.restore.in_place.POLL_SECONDS", 0.01)

@@ -141,13 +141,13 @@ def restore_in_place(
         if facts is None or facts.oid != order.target.oid:
             raise RestoreRefusedError(f"{order.database} is another database than the preview saw; trigger a new run")
         require_safety_backup(ctx, destination)
-        lost = check_unsaved(ctx, order, destination.connection)
+        check_unsaved(ctx, order, destination.connection)
         manifest, _ = read_backup(ctx, order)
         stack.enter_context(reading(ctx.store, manifest, what=f"a restore into {target.describe()}", clock=ctx.clock))
         reader = ArchiveReader(ctx.store, manifest)
         toc = read_toc(reader.read(TOC_MEMBER))
         tools = tools_for_target(manifest, target.inspect())
-        _load(ctx, order, manifest, toc, tools)
+        lost = _load(ctx, order, manifest, toc, tools)
         unanalyzed = _analyze(ctx, target)
         part = part_of(manifest, order.schemas)
         found = RestoreComparer(
@@ -229,7 +229,10 @@ def _cancel_long_waits(session: psycopg.Connection[dict[str, Any]], target: Targ
         session.execute("SELECT pg_cancel_backend(%s)", (row["pid"],))
 
 
-def _load(ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc, tools: PostgresTools) -> None:
+def _load(
+    ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc, tools: PostgresTools
+) -> tuple[str, ...]:
+    """Drop and make anew in one transaction; return what was written since the safety backup began, and given up."""
     target = Target(ctx.destination(order).connection, database=order.database)
     reader = ArchiveReader(ctx.store, manifest)
     entries = list(entries_of(toc, order.schemas))
@@ -251,6 +254,8 @@ def _load(ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc
             options=("--single-transaction", "--clean", "--if-exists", "--no-tablespaces"),
         )
         said: list[str] = []
+        # Once more: to fetch the archive may have taken hours.
+        lost = check_unsaved(ctx, order, target.connection)
         try:
             with _never_waiting_long(target, said, ctx.log):
                 ctx.runner.run(command, on_line=lambda text: said.extend(findings(text)))
@@ -263,3 +268,4 @@ def _load(ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc
             raise RestoreError(
                 f"{order.backup_id} does not restore in place: {text}; it was rolled back, nothing was changed"
             ) from None
+    return lost
