@@ -76,6 +76,20 @@ def test_children_that_would_go_or_change_are_counted_level_by_level_and_refused
     assert copy.rows(CHILDREN_STATES) == states
 
 
+def test_a_tree_of_rows_that_goes_is_counted_to_its_leaves_and_a_ring_has_an_end(copy: Copy) -> None:
+    """Rows of the archive hang on a new one: a cascade takes them, and the merge brings them back without children."""
+    original = copy.contents(skip=("leaves",))
+    copy.run(
+        "CREATE TABLE chat.leaves (id integer PRIMARY KEY, node integer REFERENCES chat.tree ON DELETE CASCADE);"
+        "INSERT INTO chat.tree VALUES (99, NULL), (97, NULL), (98, 97); UPDATE chat.tree SET parent = 98 WHERE id = 97;"
+        "UPDATE chat.tree SET parent = 99 WHERE id = 2; INSERT INTO chat.leaves VALUES (1, 8), (2, 16), (3, 3)"
+    )
+    preview, _ = copy.restore("chat.tree", mode=Mode.REPLACE, touches_children=True)
+    assert [(item.table, item.rows) for item in preview.touched] == [("chat.leaves", 2), ("chat.tree", 15)]
+    assert copy.rows("SELECT id FROM chat.leaves") == [(3,)]
+    assert copy.contents(skip=("leaves",)) == original
+
+
 def test_children_of_a_column_that_changes_are_counted_level_by_level_too(copy: Copy) -> None:
     """A key that refers and is referred to: its change goes on by ON UPDATE, also where a parent's end empties it."""
     copy.run(

@@ -114,6 +114,8 @@ class Bonds:
         self, oid: int, doomed: Part, *, depth: int, passed: frozenset[int], changed: frozenset[str] | None = None
     ) -> Iterator[Touched]:
         """Follow the foreign keys to a table whose rows ``p<depth>`` go where ``doomed`` holds, or change columns."""
+        if changed is None:
+            doomed = self._with_descendants(oid, doomed, f"p{depth}")
         for reference in self._around(oid):
             hit = changed is None or changed & set(reference.parent_columns)
             if reference.parent == oid and reference.oid not in passed and hit:
@@ -135,7 +137,7 @@ class Bonds:
         if not rows:
             return
         yield self._touched(reference, action, "" if deletes else "ON UPDATE ", rows)
-        if action in TOUCHING:
+        if action in TOUCHING and not (deletes and _cascades_within(reference)):
             yield from self._below(
                 reference.child,
                 hangs,
@@ -143,6 +145,27 @@ class Bonds:
                 passed=passed | {reference.oid},
                 changed=None if deletes and action == "c" else frozenset(reference.child_columns),
             )
+
+    def _with_descendants(self, oid: int, doomed: Part, alias: str) -> Part:
+        """Let a condition hold for the rows below too, where a table's rows cascade to others of it at any depth."""
+        own = [one for one in self._around(oid) if one.parent == oid and _cascades_within(one)]
+        if not own:
+            return doomed
+        hangs = (
+            matching(one.parent_columns, one.operators, one.child_columns, left="above", right="below") for one in own
+        )
+        return sql.SQL(
+            "({alias}.tableoid, {alias}.ctid::text) IN (WITH RECURSIVE gone (part, place) AS ("
+            "SELECT {alias}.tableoid, {alias}.ctid::text FROM {scope} {alias} WHERE {doomed}"
+            " UNION SELECT below.tableoid, below.ctid::text FROM gone"
+            " JOIN {scope} above ON above.tableoid = gone.part AND above.ctid = gone.place::tid"
+            " JOIN {scope} below ON ({hangs})) SELECT part, place FROM gone)"
+        ).format(
+            alias=sql.Identifier(alias),
+            scope=scope_by(own[0].parent_name.schema, own[0].parent_name.table, own[0].parent_kind),
+            doomed=doomed,
+            hangs=sql.SQL(") OR (").join(hangs),
+        )
 
     def _count_children(self, reference: Reference, child: str, hangs: Part) -> int:
         """Count a child's rows, but for those that the merge itself deletes."""
@@ -219,3 +242,7 @@ class Bonds:
             return None
         fires = any(trigger.fires for trigger in read_triggers(self._session, relation.parts))
         return relation.owner if fires else None
+
+
+def _cascades_within(reference: Reference) -> bool:
+    return reference.child == reference.parent and reference.on_delete == "c"
