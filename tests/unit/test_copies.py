@@ -145,6 +145,13 @@ def test_a_source_that_is_not_on_supabase_has_no_copy_there_and_is_nobodys_alarm
     found = report(state=DailyState.NOT_HOSTED)
     assert [copy.place.value for copy in found.copies] == ["production", "backup store"]
     assert not found.supabase.needs_a_person
+    assert found.problems() == {}
+
+
+def test_the_store_of_a_source_that_is_not_on_supabase_is_an_alarm_all_the_same() -> None:
+    not_hosted = DailyState.NOT_HOSTED
+    assert list(report(store(proven=NOW - 30 * HOUR), not_hosted).problems()) == ["backup store"]
+    assert report(store(off_site=False), not_hosted).problems() == {"off-site": "0 of 1 off-site"}
 
 
 def test_a_copy_that_gets_older_stays_the_same_problem() -> None:

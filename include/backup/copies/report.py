@@ -99,11 +99,17 @@ class CopiesReport:
         return tuple(one for one in self.figures() if one[1] < one[2])
 
     def problems(self) -> dict[str, str]:
-        """Return what keeps the rule from being met, in words, by a name that stays as long as it is the same thing."""
+        """Return what keeps the rule from being met, in words, by a name that stays as long as it is the same thing.
+
+        A source that is not hosted has a copy fewer for good, which is the audit's matter.
+        """
         if self.met:
             return {}
         uncounted = {copy.place.value: f"{copy.place}: {copy.problem}" for copy in self.copies if copy.problem}
-        return uncounted or {name: f"{count} of {wanted} {name}" for name, count, wanted in self.lacking()}
+        lacking = {name: f"{count} of {wanted} {name}" for name, count, wanted in self.lacking()}
+        if self.supabase.state is DailyState.NOT_HOSTED:
+            lacking.pop("copies", None)
+        return uncounted or lacking
 
     def line(self) -> str:
         """Return one line of evidence."""

@@ -241,8 +241,7 @@ def _disks(ctx: GatherContext, listed: list[ListedBackup], unreachable: dict[str
 
 
 def _copies(ctx: GatherContext, catalog: Catalog) -> dict[str, str]:
-    """Return which copies do not count, or what else 3-2-1 lacks. A source that is not hosted has none at Supabase,
-    which is no alert."""
+    """Return which copies do not count, or what else 3-2-1 lacks."""
     report = look_at_copies(
         source=ctx.source,
         catalog=catalog,
@@ -250,4 +249,4 @@ def _copies(ctx: GatherContext, catalog: Catalog) -> dict[str, str]:
         open_project=ctx.open_project,
         now=ctx.now,
     )
-    return {} if ctx.source.supabase is None else report.problems()
+    return report.problems()
