@@ -11,7 +11,7 @@ import pytest
 from include.backup.errors import RestoreRefusedError, SourceUnreachableError
 from include.backup.restore.kept import BESIDE, KEPT, KeptDatabase, kept_databases
 from include.backup.restore.order import record_key
-from include.backup.restore.survey import DatabaseFacts
+from include.backup.restore.survey import DatabaseFacts, obstacles
 from include.backup.retention import databases
 from include.backup.retention.databases import Fate, judge, plan_databases
 from tests.support.memory_store import MemoryStore
@@ -106,3 +106,12 @@ def test_records_of_other_sources_and_records_in_a_wrong_place_are_left_alone() 
 
 def store_of(*records: KeptDatabase, extra: dict[str, bytes] | None = None) -> MemoryStore:
     return MemoryStore({**{record_key(one.restore_id, KEPT): one.to_json() for one in records}, **(extra or {})})
+
+
+def test_what_happens_to_slots_and_subscriptions_is_said_as_it_is() -> None:
+    busy = replace(FACTS, slots=("cdc",), subscriptions=("from_crm",))
+    beside, in_place = " ".join(obstacles(busy)), " ".join(obstacles(busy, in_place=True))
+    assert beside.count("stay with the old database") == 2
+    assert "old database" not in in_place
+    assert "cdc pass the whole restore on to their readers" in in_place
+    assert list(obstacles(FACTS)) == []

@@ -153,7 +153,7 @@ def _refusals(wish: Wish, before: Before | None) -> Iterator[str]:
         shown = ", ".join(facts.sessions[:5])
         yield f"{len(facts.sessions)} sessions are in it ({shown}): end them, or say end_sessions"
     if not wish.give_up_slots:
-        for text in obstacles(facts):
+        for text in obstacles(facts, in_place=wish.in_place):
             yield f"{text}: remove them, or say give_up_slots"
 
 

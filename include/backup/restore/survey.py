@@ -124,14 +124,17 @@ def change_lines(changes: Sequence[TableChange], *, most: int = 40) -> Iterator[
         yield f"and {len(changes) - most} more tables, none of which changes more"
 
 
-def obstacles(facts: DatabaseFacts) -> Iterable[str]:
-    """Yield what makes a swap by rename impossible, or lose something without a word."""
+def obstacles(facts: DatabaseFacts, *, in_place: bool = False) -> Iterable[str]:
+    """Yield what makes a swap by rename, or a restore ``in_place``, impossible, or lose something without a word."""
     if facts.prepared:
         yield f"{len(facts.prepared)} prepared transactions are open in it ({', '.join(facts.prepared[:3])})"
+    stay = "stay with the old database"
     if facts.subscriptions:
-        yield f"the subscriptions {', '.join(facts.subscriptions)} stay with the old database and go on writing there"
+        then = "no longer know the tables that are made anew" if in_place else f"{stay} and go on writing there"
+        yield f"the subscriptions {', '.join(facts.subscriptions)} {then}"
     if facts.slots:
-        yield f"the logical slots {', '.join(facts.slots)} stay with the old database; their readers would read nothing"
+        then = "pass the whole restore on to their readers" if in_place else f"{stay}; their readers would read nothing"
+        yield f"the logical slots {', '.join(facts.slots)} {then}"
 
 
 def _count(session: psycopg.Connection[dict[str, Any]], row: dict[str, Any]) -> RowCount:
