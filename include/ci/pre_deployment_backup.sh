@@ -33,7 +33,8 @@ Every option can be given in the environment instead; the password only there.
   --help
 
 The run's id is made from release and commit: a second call joins the run that is under way or has just
-succeeded; when that run failed or is too old, it starts the next attempt, -2, -3 and so on.
+succeeded; when that run failed or is too old, it starts the next attempt, -2, -3 and so on. A rollback that has
+ended is never joined, since the release may have been deployed again: the next attempt asks for another yes.
 
 Exit code
   0  safe to deploy; with --rollback: the backup is in production's place
@@ -239,10 +240,11 @@ choose_run() {
             trigger
             return
         fi
-        verdict=$(jq -er --argjson conf "$conf" --argjson age "$MAX_AGE_SECONDS" '
+        verdict=$(jq -er --argjson conf "$conf" --argjson age "$MAX_AGE_SECONDS" --argjson rollback "$rollback" '
             if .state == "failed" then "failed"
             elif (.conf | with_entries(select(.key as $key | $conf | has($key)))) != $conf then "has other parameters"
             elif .state != "success" then "join"
+            elif $rollback then "succeeded before this call"
             elif now - (.end_date | sub("([.][0-9]+)?(Z|[+]00:00)$"; "Z") | fromdateiso8601) >= $age then "is too old"
             else "join" end' "$work/body" 2>/dev/null) || not_airflow
         [[ $verdict != join ]] || break
@@ -267,6 +269,7 @@ trigger() {
 
 follow() {
     aftermath="run $run_id may go on; a second call joins it"
+    ! $rollback || aftermath+=' until it has ended'
     while :; do
         call GET "$run_path"
         [[ $http_status != 404 ]] || fail 3 "run $run_id of $dag_id is gone from Airflow"

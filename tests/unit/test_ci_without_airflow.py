@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,38 @@ def test_a_rollback_asks_for_the_releases_backup_in_productions_place() -> None:
         "dry_run": False,
         "reason": "it's bad",
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("success", "run rollback__v1__0123abc succeeded before this call: next attempt"),
+        ("running", "joining run rollback__v1__0123abc"),
+    ],
+)
+def test_a_rollback_joins_one_that_goes_on_and_none_that_has_ended(state: str, said: str) -> None:
+    """The release may have been deployed again since: what was put back then says nothing of now."""
+    first, runs = "rollback__v1__0123abc", "/api/v2/dags/pulse_messages.restore_database/dagRuns"
+    conf = json.loads(run("--rollback", "--dry-run", **{**GOOD, "RELEASE": "v1"}).stdout.splitlines()[1])["conf"]
+    ended = datetime.now(tz=UTC).isoformat()
+
+    def answer(status: int, **document: object) -> Answer:
+        return Answer(status=status, body=json.dumps(document).encode())
+
+    with S3Proxy(NOBODY) as proxy:
+        proxy.add(answer(201, access_token="x"), when=lambda request: request.path == "/auth/token")
+        proxy.add(answer(200, state=state, conf=conf, end_date=ended), when=lambda sent: sent.path == f"{runs}/{first}")
+        proxy.add(answer(404), when=lambda sent: sent.path == f"{runs}/{first}-2")
+        proxy.add(answer(200), when=lambda sent: (sent.method, sent.path) == ("POST", runs))
+        proxy.add(
+            answer(200, state="success", conf=conf, end_date=ended), times=9, when=lambda sent: f"{runs}/" in sent.path
+        )
+        proxy.add(answer(200, is_paused=False, has_import_errors=False, is_stale=False), times=9)
+        outcome = run("--rollback", **{**GOOD, "AIRFLOW_URL": proxy.url, "RELEASE": "v1"})
+        triggered = [sent.path for sent in proxy.requests if (sent.method, sent.path) == ("POST", runs)]
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert said in outcome.stdout
+    assert triggered == ([runs] if state == "success" else [])
 
 
 def test_a_dry_run_prints_the_request_and_needs_no_password() -> None:
