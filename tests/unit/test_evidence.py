@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from include.backup.catalog import manifest_key
 from include.backup.errors import EvidenceError
 from include.backup.evidence import EventKind, Head, Ledger
 from include.backup.evidence.check import check_ledger
+from include.backup.evidence.crosscheck import crosscheck
 from include.backup.evidence.record import receipts_prefix, record_key
+from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.policy.evidence import EvidencePolicy
 from include.backup.store import Encryption
 from tests.support.memory_store import MemoryStore
@@ -23,14 +26,14 @@ NOW = datetime(2026, 5, 11, 2, tzinfo=UTC)
 RECORDS = 12
 
 
-def make_ledger(store: MemoryStore, source: str = "shop") -> Ledger:
+def make_ledger(store: MemoryStore, source: str = "shop", since: datetime = NOW) -> Ledger:
     ticks = itertools.count()
     return Ledger(
         store,
         source=source,
         encryption=Encryption(algorithm=None),
         policy=EvidencePolicy(),
-        clock=lambda: NOW + timedelta(seconds=next(ticks)),
+        clock=lambda: since + timedelta(seconds=next(ticks)),
     )
 
 
@@ -131,6 +134,16 @@ def test_a_writer_that_ended_before_its_receipt_leaves_a_note() -> None:
     check = check_ledger(without_receipts(filled(2)), "shop")
     assert check.intact
     assert check.notes == ("record 2 has no receipt: its writer ended just then",)
+
+
+def test_backups_of_a_source_whose_name_begins_in_the_same_way_are_no_findings() -> None:
+    source = load_policy(SHIPPED_POLICY).source("pulse_messages")
+    own, other = (f"{name}_daily_full_20260511T020000Z_3fa9c1" for name in (source.name, f"{source.name}_copy"))
+    store = MemoryStore({manifest_key("daily", backup_id): b"{}" for backup_id in (own, other)})
+    ledger = make_ledger(store, source.name, NOW - timedelta(days=1))
+    ledger.append(EventKind.HOLD, subject="a backup", actor="test", facts={})
+    findings = crosscheck(store, source, check_ledger(store, source.name))
+    assert [finding.what for finding in findings] == [f"backup {own} is in the store and has no record"]
 
 
 def test_an_event_with_a_name_is_recorded_once_however_often_it_is_retried() -> None:

@@ -42,11 +42,9 @@ def crosscheck(store: ObjectStore, source: SourcePolicy, check: LedgerCheck) -> 
     if began is None:
         return
     manifests = list(_manifests(store, source))
-    stored = {info.key.rpartition("/")[2].removesuffix(MANIFEST_SUFFIX) for info in manifests}
+    stored = {_backup_id(info) for info in manifests}
     newer = (info for info in manifests if info.modified >= began)
-    yield from _unrecorded(
-        check, "backup", (info.key.rpartition("/")[2].removesuffix(MANIFEST_SUFFIX) for info in newer)
-    )
+    yield from _unrecorded(check, "backup", map(_backup_id, newer))
     proofs = (info for info in _proofs(store, source.name) if info.modified >= began)
     yield from _unrecorded(check, "proof", (info.key.rpartition("/")[2].removesuffix(".json") for info in proofs))
     recorded = {name.removeprefix("backup:") for name in check.once if name.startswith("backup:")}
@@ -64,15 +62,22 @@ def _unrecorded(check: LedgerCheck, kind: str, names: Iterable[str]) -> Iterator
 
 
 def _manifests(store: ObjectStore, source: SourcePolicy) -> Iterator[ObjectInfo]:
+    """Yield manifests of this source's backups; another source's name may begin in the same way."""
     for tier in source.tiers.values():
         for info in store.list(f"{tier.prefix}{source.name}_"):
-            if info.key.endswith(MANIFEST_SUFFIX):
+            if info.key.endswith(MANIFEST_SUFFIX) and _is_of(source.name, _backup_id(info)):
                 yield info
 
 
 def _proofs(store: ObjectStore, source: str) -> Iterator[ObjectInfo]:
     """Yield proofs of this source's backups; another source's name may begin in the same way."""
-    for info in store.list(f"proofs/{source}_"):
-        parsed = parse_backup_id(info.key.split("/")[1], strict=False)
-        if parsed is not None and parsed.source == source:
-            yield info
+    return (info for info in store.list(f"proofs/{source}_") if _is_of(source, info.key.split("/")[1]))
+
+
+def _backup_id(manifest: ObjectInfo) -> str:
+    return manifest.key.rpartition("/")[2].removesuffix(MANIFEST_SUFFIX)
+
+
+def _is_of(source: str, backup_id: str) -> bool:
+    parsed = parse_backup_id(backup_id, strict=False)
+    return parsed is not None and parsed.source == source
