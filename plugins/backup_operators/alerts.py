@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from backup_operators.fleet import FleetOperator
 from backup_operators.hook import BackupHook
+from backup_operators.messages import escape
 from backup_operators.step import run_identity, step_log
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class AcknowledgeAlertOperator(FleetOperator):
             until=parse_until(self.until),
         )
         step_log().info("%s", done.line())
-        self.tell(source, f"👀 *{source.name}* {done.line()}: {done.said.note}")
+        self.tell(source, f"👀 *{escape(source.name)}* {escape(f'{done.line()}: {done.said.note}')}")
         return {
             "alert": done.alert.key,
             "id": done.alert.short_id,

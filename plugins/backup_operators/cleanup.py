@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from backup_operators.fleet import FleetOperator, folder_if_set
 from backup_operators.hook import BackupHook
+from backup_operators.messages import escape
 from backup_operators.notify import run_url
 from backup_operators.restore import restore_context
 from backup_operators.step import run_identity, step_log
@@ -75,7 +76,7 @@ class CleanupOperator(FleetOperator):
             raise CleanupError(f"{report.line()}: {'; '.join((*report.failures, *report.lost)[:5])}")
         if report.removed and not report.dry_run:
             run = context["dag_run"]
-            self.tell(source, f"🧹 {report.line()} <{run_url(run.dag_id, run.run_id)}|run>")
+            self.tell(source, f"🧹 {escape(report.line())} <{run_url(run.dag_id, run.run_id)}|run>")
         return report.to_dict()
 
 
@@ -116,7 +117,7 @@ class HoldOperator(FleetOperator):
         who = run.triggered_by or run.actor
         if self.action == "release":
             release = release_hold(store, ledger, hold_id=self.backup, released_by=who, **common)
-            self.tell(source, f"🔓 hold of `{release.backup_id}` released by {who}: {release.reason}")
+            self.tell(source, escape(f"🔓 hold of `{release.backup_id}` released by {who}: {release.reason}"))
             return {"hold_id": release.hold_id, "backup_id": release.backup_id}
         if self.action != "add":
             raise ParameterError(f"action is {self.action!r}; allowed: add, release")
@@ -127,5 +128,5 @@ class HoldOperator(FleetOperator):
         hold_id = f"{run.run_after:%Y%m%dT%H%M%SZ}_{backup_id[-6:]}"
         until = parse_until(self.until)
         hold = add_hold(store, ledger, backup_id=backup_id, set_by=who, until=until, hold_id=hold_id, **common)
-        self.tell(source, f"🔒 `{backup_id}` is on hold by {who}: {hold.reason}")
+        self.tell(source, escape(f"🔒 `{backup_id}` is on hold by {who}: {hold.reason}"))
         return {"hold_id": hold.hold_id, "backup_id": hold.backup_id}

@@ -15,6 +15,7 @@ from backup_operators.chain import messaging
 from backup_operators.defaults import OWNER, START_DATE
 from backup_operators.hook import BackupHook
 from backup_operators.lifeline import die_with_parent
+from backup_operators.messages import escape
 from backup_operators.notify import run_url
 from backup_operators.redaction import Redactor
 from backup_operators.slack import deliver
@@ -74,7 +75,10 @@ class FleetOperator(BaseOperator):
             self._runner.kill()
 
     def tell(self, source: SourcePolicy, text: str) -> None:
-        """Send a text to the source's channel; a message that does not arrive changes nothing."""
+        """Send a text to the source's channel; a message that does not arrive changes nothing.
+
+        What others wrote is escaped in it: Slack reads commands and links out of a text.
+        """
         where = messaging(source)
         redact = Redactor(BackupHook().secrets(where["secret_conn_ids"]))
         deliver(redact(text), conn_id=where["slack_conn_id"], redact=redact)
@@ -90,8 +94,8 @@ class FleetOperator(BaseOperator):
         url = f"{run_url(run.dag_id, run.run_id)}/tasks/{self.task_id}"
         self.tell(
             source,
-            f"❌ *{source.name}* `{self.task_id}` of {run.dag_id} *failed*\n*Why:* {reason}\n*Next:* {self.next_step} "
-            f"<{url}|log>",
+            f"❌ *{escape(source.name)}* `{self.task_id}` of {escape(run.dag_id)} *failed*\n*Why:* {escape(reason)}\n"
+            f"*Next:* {self.next_step} <{url}|log>",
         )
 
 

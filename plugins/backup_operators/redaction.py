@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from html import escape
 from urllib.parse import quote, quote_plus
 
 MASK = "***"
@@ -41,7 +42,7 @@ class Redactor:
 
 
 def _forms(secret: str) -> tuple[str, ...]:
-    """Return a secret as it is, and as URLs, JSON and Python's ``repr`` write it."""
+    """Return a secret as it is, and as URLs, JSON, Python's ``repr`` and Slack write it."""
     return (
         secret,
         quote(secret, safe=""),
@@ -49,6 +50,7 @@ def _forms(secret: str) -> tuple[str, ...]:
         quote_plus(secret),
         json.dumps(secret)[1:-1],
         repr(secret)[1:-1],
+        escape(secret, quote=False),
     )
 
 

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from backup_operators.fleet import FleetOperator
 from backup_operators.hook import BackupHook
+from backup_operators.messages import escape
 from backup_operators.notify import run_url
 from backup_operators.scratch import SCRATCH_VARIABLE
 from backup_operators.step import folder_from, run_identity, step_log
@@ -54,7 +55,7 @@ class VerifyBackupsOperator(FleetOperator):
         )
         step_log().info("%s", report.line())
         if report.proofs:
-            self.tell(source, f"✅ {report.line()} <{run_url(run.dag_id, run.run_id)}|run>")
+            self.tell(source, f"✅ {escape(report.line())} <{run_url(run.dag_id, run.run_id)}|run>")
         return report.to_dict()
 
 

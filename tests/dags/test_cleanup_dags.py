@@ -118,19 +118,19 @@ def hold(action: str, backup: str, reason: str = "court order 7/26", until: str 
 
 
 def test_a_hold_is_set_once_by_the_person_who_started_the_run_and_released(bucket: Bucket, slack: SlackCapture) -> None:
-    held = hold("add", "latest")
+    held = hold("add", "latest", reason="court order <!channel>")
     (state,) = list_holds(bucket.store, SOURCE)
     assert state.hold is not None
     assert (state.hold.set_by, state.hold.reason, state.hold.backup_id) == (
         "ann",
-        "court order 7/26",
+        "court order <!channel>",
         held["backup_id"],
     )
-    assert "is on hold by ann" in slack.messages[-1].text
-    hold("release", held["hold_id"], reason="case is closed")
+    assert "is on hold by ann: court order &lt;!channel&gt;" in slack.messages[-1].text
+    hold("release", held["hold_id"], reason="case is closed <!here>")
     (state,) = list_holds(bucket.store, SOURCE)
     assert not state.active(datetime.now(tz=UTC))
-    assert "released by ann" in slack.messages[-1].text
+    assert "released by ann: case is closed &lt;!here&gt;" in slack.messages[-1].text
 
 
 @pytest.mark.parametrize(

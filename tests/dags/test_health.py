@@ -120,7 +120,7 @@ def test_an_alarm_that_nobody_gets_fails_the_task_and_is_kept(
 
 def acknowledge(alert: str, until: str = "") -> dict[str, Any]:
     operator = AcknowledgeAlertOperator(
-        task_id="acknowledge", source=SOURCE, alert=alert, note="restarting it", until=until
+        task_id="acknowledge", source=SOURCE, alert=alert, note="restarting <it>", until=until
     )
     found: dict[str, Any] = operator.execute(context("pulse_messages.acknowledge_alert"))
     return found
@@ -137,10 +137,11 @@ def test_who_triggers_the_acknowledgement_is_who_knows_of_it_and_it_is_not_told_
     done = acknowledge(shown, until="2999-01-01T00:00:00Z")
     assert done == {"alert": alert.key, "id": shown, "by": "ann", "until": "2999-01-01T00:00:00+00:00"}
     assert f"{alert.key} is known to ann" in slack.messages[-1].text
+    assert "restarting &lt;it&gt;" in slack.messages[-1].text
     ledger = Ledger(bucket.store, source=SOURCE, encryption=PLAIN, policy=EvidencePolicy())
     key = record_key(SOURCE, ledger.last_sequence())
     record = read_event(bucket.store.get(key), name=key)
-    assert (record.actor, record.facts["what"], record.facts["note"]) == ("ann", "acknowledged", "restarting it")
+    assert (record.actor, record.facts["what"], record.facts["note"]) == ("ann", "acknowledged", "restarting <it>")
 
 
 def test_an_alert_that_is_none_or_several_is_refused_with_those_that_are_open(bucket: Bucket) -> None:

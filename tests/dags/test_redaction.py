@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -12,12 +13,20 @@ from hypothesis import strategies as st
 from backup_operators.redaction import MASK, Redactor
 from tests.support.properties import given
 
-SECRET = "pä ss/w@rd:\"1%'"
+SECRET = "pä ss/w@rd:\"1%'&<"
 
 
 @pytest.mark.parametrize(
     "written",
-    [SECRET, quote(SECRET), quote(SECRET, safe=""), quote_plus(SECRET), json.dumps(SECRET), repr(SECRET)],
+    [
+        SECRET,
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        quote_plus(SECRET),
+        json.dumps(SECRET),
+        repr(SECRET),
+        escape(SECRET, quote=False),
+    ],
 )
 def test_a_known_secret_is_masked_however_it_is_written(written: str) -> None:
     text = Redactor([SECRET])(f"could not connect with {written} to the server")

@@ -99,12 +99,14 @@ def test_a_backup_that_is_not_proven_fails_the_task_and_is_told(
     bucket: Bucket, slack: SlackCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(ctx: Any) -> Any:
-        raise ProofFailedError("b differs")
+        raise ProofFailedError("<https://evil|b> & c differ")
 
     monkeypatch.setattr("include.backup.verification.verify.verify", fail)
-    with pytest.raises(AirflowFailException, match="b differs"):
+    with pytest.raises(AirflowFailException, match="c differ"):
         execute(VerifyBackupsOperator)
     assert "*failed*" in slack.messages[-1].text
+    assert "*Why:* &lt;https://evil|b&gt; &amp; c differ\n" in slack.messages[-1].text
+    assert "|log>" in slack.messages[-1].text
     assert "Do not rely on the backup" in slack.messages[-1].text
 
 

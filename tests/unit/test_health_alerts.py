@@ -112,12 +112,12 @@ def test_in_any_order_of_looks_open_is_what_was_found_last_and_nothing_is_lost(r
 
 
 def test_a_message_says_what_since_when_and_what_to_do_and_keeps_many_of_a_kind_together() -> None:
-    many = [finding(rule="paused", evidence=f"dag {number} is paused") for number in range(9)]
+    many = [finding(rule="paused", evidence=f"dag <!channel> & {number} is paused") for number in range(9)]
     alerts = tuple(
         Alert(
             key=f"{item.rule}:{number}",
             rule=item.rule,
-            subject=str(number),
+            subject=f"<!here> {number}",
             severity=item.severity,
             evidence=item.evidence,
             next_step=item.next_step,
@@ -129,9 +129,10 @@ def test_a_message_says_what_since_when_and_what_to_do_and_keeps_many_of_a_kind_
     text = message("pulse_messages", alerts, (), now=NOW, url="http://a/run")
     assert text.count("paused (since 2025-03-11 03:30 UTC)") == 1
     assert "and 4 more" in text
+    assert "dag &lt;!channel&gt; &amp; 0 is paused" in text
     assert "*Next:* do" in text
     assert "<http://a/run|run>" in text
-    assert "is resolved" in message("pulse_messages", (), alerts[:1], now=NOW, url="u")
+    assert "paused of &lt;!here&gt; 0 is resolved" in message("pulse_messages", (), alerts[:1], now=NOW, url="u")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from typing import Any
 
 from include.backup.evidence.ledger import Ledger
@@ -132,7 +133,10 @@ def _keep_evidence(ledger: Ledger, alerts: Iterable[Alert], what: str, run_id: s
 
 
 def message(source: str, alerts: tuple[Alert, ...], resolved: tuple[Alert, ...], *, now: datetime, url: str) -> str:
-    """Return what people read: what, since when, what to do; alerts of one kind share a paragraph."""
+    """Return what people read: what, since when, what to do; alerts of one kind share a paragraph.
+
+    Slack shows texts of others, such as the name of a table, as they are: they are escaped.
+    """
     kinds: dict[tuple[str, str, str], list[Alert]] = {}
     for alert in alerts:
         kinds.setdefault((alert.severity, alert.rule, alert.next_step), []).append(alert)
@@ -141,11 +145,16 @@ def message(source: str, alerts: tuple[Alert, ...], resolved: tuple[Alert, ...],
         sign = "🔴" if severity == Severity.CRITICAL else "🟠"
         oldest = min(alert.since for alert in same)
         since = "now" if oldest == now else f"since {oldest:%Y-%m-%d %H:%M} UTC"
-        shown = "; ".join(f"{alert.evidence} [`{alert.short_id}`]" for alert in same[:SHOWN])
+        shown = "; ".join(f"{_text(alert.evidence)} [`{alert.short_id}`]" for alert in same[:SHOWN])
         more = f"; and {len(same) - SHOWN} more" if len(same) > SHOWN else ""
-        lines.append(f"{sign} *{source}* {rule} ({since}): {shown}{more}\n*Next:* {next_step}")
+        lines.append(f"{sign} *{_text(source)}* {rule} ({since}): {shown}{more}\n*Next:* {_text(next_step)}")
     for alert in resolved:
-        lines.append(f"✅ *{source}* {alert.rule} of {alert.subject} is resolved, after {now - alert.since}")
+        about = _text(alert.subject)
+        lines.append(f"✅ *{_text(source)}* {alert.rule} of {about} is resolved, after {now - alert.since}")
     if alerts:
-        lines.append(f"Whoever takes care of it: `{source}.acknowledge_alert` with its id")
+        lines.append(f"Whoever takes care of it: `{_text(source)}.acknowledge_alert` with its id")
     return "\n".join([*lines, f"<{url}|run>"]) if lines else ""
+
+
+def _text(text: str) -> str:
+    return escape(text, quote=False)
