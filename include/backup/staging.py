@@ -73,6 +73,7 @@ class Staging:
         temporary = self.path / f".{name}.tmp"
         with full_disk_named(self.path):
             temporary.write_bytes(content)
+            _flush(temporary)
             temporary.replace(self.path / name)
 
     def read(self, name: str) -> bytes | None:
@@ -106,6 +107,25 @@ class Staging:
             return False
         shutil.rmtree(self.path)
         return True
+
+
+def make_durable(folder: Path) -> None:
+    """Have everything below a folder written to its disk: the name that it gets next must not outlive its content.
+
+    After a crash of the machine a file may be there and empty, and an empty large object looks like any other.
+    """
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            _flush(Path(parent, name))
+        _flush(Path(parent))
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -259,7 +259,7 @@ def test_a_table_truncated_between_snapshot_and_lock_is_dumped_again(make_contex
     ):
         blocker = psycopg.connect(stack.source.superuser_conninfo())
         blocker.execute("LOCK TABLE public.rewritten IN ACCESS EXCLUSIVE MODE")
-        writer = threading.Thread(target=_truncate_while_pg_dump_waits, args=(blocker, admin))
+        writer = threading.Thread(target=_when_pg_dump_waits, args=(admin, lambda: _truncate(blocker)))
         writer.start()
         dump.run(ctx)
         writer.join()
@@ -270,6 +270,40 @@ def test_a_table_truncated_between_snapshot_and_lock_is_dumped_again(make_contex
     (found,) = [m.facts.rows for m in rows.values() if toc[m.dump_id or 0].tag == "rewritten"]
     assert found == 7
     assert report is not None
+
+
+@pytest.mark.parametrize("dropped", [False, True], ids=["renamed", "dropped"])
+def test_a_table_that_takes_anothers_name_between_snapshot_and_lock_is_dumped_again(
+    make_context: ContextMaker, stack: Stack, dropped: bool
+) -> None:
+    """As a reload swaps its tables: pg_dump alone would read the new one, of which its snapshot sees no row."""
+    ctx = make_context()
+    ctx.staging.make()
+    swap = [
+        "CREATE TABLE public.rewritten_new AS SELECT generate_series(1, 7) AS id",
+        "ALTER TABLE public.rewritten RENAME TO rewritten_old",
+        "ALTER TABLE public.rewritten_new RENAME TO rewritten",
+        *(["DROP TABLE public.rewritten_old"] if dropped else []),
+    ]
+    with (
+        changed(
+            stack,
+            "CREATE TABLE public.rewritten AS SELECT generate_series(1, 500) AS id",
+            "DROP TABLE public.rewritten; DROP TABLE IF EXISTS public.rewritten_old",
+        ),
+        as_superuser(stack) as admin,
+        psycopg.connect(stack.source.superuser_conninfo()) as blocker,
+    ):
+        for statement in swap:
+            blocker.execute(statement)
+        writer = threading.Thread(target=_when_pg_dump_waits, args=(admin, blocker.commit))
+        writer.start()
+        dump.run(ctx)
+        writer.join()
+        compress.run(ctx)
+    toc = {entry.dump_id: entry for entry in compress.read_staged_toc(ctx).table_data}
+    rows = [m.facts.rows for m in compress.read_pack(ctx).members if m.dump_id and toc[m.dump_id].tag == "rewritten"]
+    assert rows == [7]
 
 
 def test_a_table_that_is_rewritten_every_time_fails_by_name(
@@ -287,7 +321,7 @@ def test_a_table_that_is_rewritten_every_time_fails_by_name(
         return rows
 
     monkeypatch.setattr(dump, "query", moving)
-    with pytest.raises(TableRewrittenError, match=r"public\.users was truncated or rewritten"):
+    with pytest.raises(TableRewrittenError, match=r"public\.users was truncated, rewritten or replaced"):
         dump.run(ctx)
     assert not ctx.staging.dump.exists()
 
@@ -320,8 +354,8 @@ def test_settings_of_the_source_do_not_change_the_dump(make_context: ContextMake
     assert compared == contents
 
 
-def _truncate_while_pg_dump_waits(blocker: psycopg.Connection, admin: psycopg.Connection) -> None:
-    """Wait until pg_dump has its snapshot and queues for the lock; then empty and refill the table."""
+def _when_pg_dump_waits(admin: psycopg.Connection, act: Callable[[], object]) -> None:
+    """Wait until pg_dump has its snapshot and queues for the lock; then act."""
     waiting = (
         "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
         " WHERE NOT granted AND relation = 'public.rewritten'::regclass AND query LIKE 'LOCK TABLE%'"
@@ -329,6 +363,11 @@ def _truncate_while_pg_dump_waits(blocker: psycopg.Connection, admin: psycopg.Co
     deadline = time.monotonic() + 30
     while admin.execute(waiting).fetchone() == (0,):
         assert time.monotonic() < deadline, "pg_dump never waited for the lock"
+    act()
+
+
+def _truncate(blocker: psycopg.Connection) -> None:
+    """Empty and refill the table."""
     blocker.execute("TRUNCATE public.rewritten")
     blocker.execute("INSERT INTO public.rewritten SELECT generate_series(1, 7)")
     blocker.commit()

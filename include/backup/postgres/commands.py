@@ -36,7 +36,7 @@ def pg_dump_command(
 ) -> Command:
     """Return the dump of a whole database in the directory format.
 
-    ``--no-sync``: what is staged is hashed before it is stored, and a crash of the machine repeats the dump.
+    ``--no-sync``: whoever publishes the dump makes it durable, which these tools would do file by file meanwhile.
     """
     compression = f"--compress=zstd:{compression_level}" if tools.major >= ZSTD_SINCE else "--compress=0"
     return Command(

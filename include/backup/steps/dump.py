@@ -22,6 +22,7 @@ from include.backup.postgres.toc import read_toc
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command
 from include.backup.records import from_json, to_json
+from include.backup.staging import full_disk_named, make_durable
 from include.backup.steps.context import StepContext
 from include.backup.steps.preflight import selected_tables, tools_for
 
@@ -147,6 +148,8 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
         not_carried=_not_carried(ctx, connection, roles),
     )
     (folder / FACTS_FILE).write_bytes(to_json(facts, format_version=FORMAT_VERSION))
+    with full_disk_named(folder):
+        make_durable(folder)
     folder.rename(ctx.staging.dump)
 
 
@@ -217,10 +220,11 @@ def _run(ctx: StepContext, command: Command, *, on_line: Any = None) -> None:
 
 
 class _RewriteWatch:
-    """Notices a table that got a new file between before pg_dump's start and when it holds its locks.
+    """Notices a name whose table or file is another when pg_dump holds its locks than before it started.
 
-    A TRUNCATE that commits after pg_dump's snapshot and before its lock makes the table look empty in the
-    snapshot, with exit code 0. Once pg_dump copies, it holds its locks and no table can change its file.
+    A TRUNCATE that commits after pg_dump's snapshot and before its lock makes the table look empty in the snapshot,
+    with exit code 0. So does another table that is renamed into its place: pg_dump finds tables by their oids, and
+    locks and reads them by their names. Once pg_dump copies, it holds its locks and neither can happen.
     """
 
     def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
@@ -233,10 +237,10 @@ class _RewriteWatch:
             return
         self._checked = True
         now = self._files()
-        changed = sorted(name for oid, (name, file) in self._before.items() if oid in now and now[oid][1] != file)
+        changed = sorted(name for name in self._before.keys() & now.keys() if self._before[name] != now[name])
         if changed:
             raise TableRewrittenError(
-                f"{', '.join(changed[:10])} was truncated or rewritten while the dump began, so that it may "
+                f"{', '.join(changed[:10])} was truncated, rewritten or replaced while the dump began, so that it may "
                 "look empty in the dump"
             )
 
@@ -244,8 +248,8 @@ class _RewriteWatch:
         """Check a database without table data, of which pg_dump never says that it copies."""
         self.locks_are_held()
 
-    def _files(self) -> dict[int, tuple[str, int]]:
-        return {row["oid"]: (row["name"], row["filenode"]) for row in query(self._connection, "relation_files")}
+    def _files(self) -> dict[str, tuple[int, int]]:
+        return {row["name"]: (row["oid"], row["filenode"]) for row in query(self._connection, "relation_files")}
 
 
 class _Progress:
