@@ -84,7 +84,7 @@ def add_hold(
 ) -> Hold:
     """Set a hold, and record it as evidence; a retry with the same ``hold_id`` finds it.
 
-    Raises HoldError for a reason that is none, or an end that is past. Whether there is such a backup is the
+    Raises HoldError for a reason that is none, an end that is past, or the id of another backup's hold. Whether there is such a backup is the
     caller's to check.
     """
     if len(reason.strip()) < SHORTEST_REASON:
@@ -95,11 +95,11 @@ def add_hold(
         raise HoldError(f"{backup_id} is no backup of {ledger.source}; name its source")
     wanted = hold_id or f"{now:{_TIME}}_{secrets.token_hex(3)}"
     there = {state.hold_id: state for state in list_holds(store, ledger.source)}.get(wanted)
+    if there is not None and there.backup_id != backup_id:
+        raise HoldError(f"hold {wanted} is about {there.backup_id}; start a new run")
     hold = (there and there.hold) or Hold(
         hold_id=wanted, backup_id=backup_id, reason=reason.strip(), set_by=set_by, set_at=now, until=until
     )
-    if hold.backup_id != backup_id:
-        raise HoldError(f"hold {wanted} is about {hold.backup_id}; start a new run")
     content = to_json(hold, format_version=FORMAT_VERSION)
     store.put_if_absent(_key(ledger.source, hold.backup_id, hold.hold_id, _SET), content, encryption=encryption)
     ledger.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +125,9 @@ class HoldOperator(FleetOperator):
         catalog = every_backup(source, store, also=(SAFETY_PREFIX,))
         backup_id = find_backup(catalog, source.name, self.backup)
         catalog.locate(backup_id)
-        # The same for each try of the run, so that a retry finds the hold that it has set.
-        hold_id = f"{run.run_after:%Y%m%dT%H%M%SZ}_{backup_id[-6:]}"
+        # The same for each try of the run, so that a retry finds the hold that it has set; another for any other run.
+        digest = hashlib.sha256(f"{run.dag_id}\0{run.run_id}\0{backup_id}".encode()).hexdigest()
+        hold_id = f"{run.run_after:%Y%m%dT%H%M%SZ}_{digest[:12]}"
         until = parse_until(self.until)
         hold = add_hold(store, ledger, backup_id=backup_id, set_by=who, until=until, hold_id=hold_id, **common)
         self.tell(source, escape(f"🔒 `{backup_id}` is on hold by {who}: {hold.reason}"))

@@ -109,11 +109,13 @@ def test_a_form_that_says_neither_yes_nor_no_deletes_nothing(bucket: Bucket) -> 
     assert len(bucket.archives()) == 2
 
 
-def hold(action: str, backup: str, reason: str = "court order 7/26", until: str = "") -> dict[str, Any]:
+def hold(
+    action: str, backup: str, reason: str = "court order 7/26", until: str = "", *, ran: Any = None
+) -> dict[str, Any]:
     operator = HoldOperator(
         task_id="change_hold", source=SOURCE, action=action, backup=backup, reason=reason, until=until
     )
-    found: dict[str, Any] = operator.execute(context("manual"))
+    found: dict[str, Any] = operator.execute(ran or context("manual"))
     return found
 
 
@@ -131,6 +133,17 @@ def test_a_hold_is_set_once_by_the_person_who_started_the_run_and_released(bucke
     (state,) = list_holds(bucket.store, SOURCE)
     assert not state.active(datetime.now(tz=UTC))
     assert "released by ann: case is closed &lt;!here&gt;" in slack.messages[-1].text
+
+
+def test_two_runs_of_one_second_set_a_hold_each_and_a_retry_none(bucket: Bucket, slack: SlackCapture) -> None:
+    first = context("manual")
+    second = {**first, "dag_run": SimpleNamespace(**{**vars(first["dag_run"]), "run_id": "s"})}
+    court = hold("add", "latest", ran=first)
+    audit = hold("add", "latest", "an audit", ran=second)
+    assert hold("add", "latest", ran=first) == court
+    hold("release", court["hold_id"], reason="case is closed")
+    states = {state.hold_id: state.active(datetime.now(tz=UTC)) for state in list_holds(bucket.store, SOURCE)}
+    assert states == {court["hold_id"]: False, audit["hold_id"]: True}
 
 
 @pytest.mark.parametrize(

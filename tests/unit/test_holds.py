@@ -71,6 +71,20 @@ def test_a_retry_sets_no_second_hold() -> None:
     assert len(list_holds(store, SOURCE)) == 1
 
 
+def test_a_hold_is_never_taken_for_that_of_another_backup() -> None:
+    store = MemoryStore({})
+    other = BACKUP_ID.replace("_full_", "_attachments_")
+    hold(store, hold_id="run-1")
+    before = dict(store.objects)
+    for content in (None, b"cannot be read"):
+        if content:
+            before[next(name for name in before if name.startswith("holds/"))] = content
+        store.objects = dict(before)
+        with pytest.raises(HoldError, match=f"hold run-1 is about {BACKUP_ID}"):
+            hold(store, hold_id="run-1", backup_id=other)
+        assert store.objects == before
+
+
 def test_a_hold_that_cannot_be_read_counts_and_a_release_that_cannot_be_read_does_not() -> None:
     store = MemoryStore({})
     made = hold(store, until=NOW + timedelta(days=1))
