@@ -84,8 +84,8 @@ def add_hold(
 ) -> Hold:
     """Set a hold, and record it as evidence; a retry with the same ``hold_id`` finds it.
 
-    Raises HoldError for a reason that is none, an end that is past, or the id of another backup's hold. Whether there is such a backup is the
-    caller's to check.
+    Raises HoldError for a reason that is none, an end that is past, or the id of another backup's hold. Whether
+    there is such a backup is the caller's to check.
     """
     if len(reason.strip()) < SHORTEST_REASON:
         raise HoldError(f"the reason {reason!r} says nothing; write for whom this backup is kept, and why")
