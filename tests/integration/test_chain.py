@@ -7,16 +7,17 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include.backup.connections import DatabaseConnection
-from include.backup.errors import CommandKilledError, ScratchError
+from include.backup.errors import CommandKilledError, ScratchError, StoreError
 from include.backup.proof.record import Level, Result
 from include.backup.steps import close_staging, dump_to_store, preflight, restore_test, upload, verify
-from include.backup.steps.context import RunIdentity, StepContext
+from include.backup.steps.context import RunIdentity, StepContext, utc_now
 from include.backup.store import ObjectStore
 from tests.support.contexts import ContextMaker, make_run, run_chain
 
@@ -146,6 +147,10 @@ def test_a_worker_that_is_lost_before_the_manifest_leaves_no_trap_for_the_next(
     assert left_behind(lost) == [lost.backup_id]
 
     found = worker(run)
+    # For all that it knows, the lost one still lives and its manifest is on the way.
+    with pytest.raises(StoreError, match="another try, whose manifest may follow; try again in 10 minutes"):
+        dump_to_store.run(found)
+    found.clock = lambda: utc_now() + timedelta(minutes=11)
     assert dump_to_store.run(found).already_stored is False
     verify.run(found)
     restore_test.run(found)

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
-from include.backup.errors import ObjectExistsError
+from include.backup.errors import ObjectExistsError, StoreError
 from include.backup.steps import close_staging, compress, dump, preflight, upload
 from include.backup.steps.context import StepContext
 from include.backup.versions import current_version, delete_version
+
+# How long whoever has stored an archive may take to write its manifest.
+MANIFEST_TAKES = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,8 @@ def run(ctx: StepContext) -> DumpToStoreReport:
 def _upload(ctx: StepContext) -> upload.UploadReport:
     """Upload; the archive of a try that was lost before its manifest, on another worker, makes room for this one.
 
-    A new dump has other bytes, so that the manifest of that archive cannot be written any more: it is no backup.
+    A new dump has other bytes, so that the manifest of that archive cannot be written any more: it is no backup. Raises
+    StoreError, to be tried again, while a try that still lives somewhere may be about to write it.
     """
     try:
         return upload.run(ctx)
@@ -75,6 +80,12 @@ def _upload(ctx: StepContext) -> upload.UploadReport:
         version = current_version(ctx.store, ctx.archive_key)
         if version.version_id is None:
             raise
+        found = ctx.store.head(ctx.archive_key)
+        if found is None or ctx.clock() - found.modified < MANIFEST_TAKES:
+            raise StoreError(
+                f"{ctx.store.url(ctx.archive_key)} was stored a moment ago by another try, whose manifest may follow; "
+                f"try again in {MANIFEST_TAKES // timedelta(minutes=1)} minutes"
+            ) from None
         ctx.log.warning("%s has no manifest, so it is no backup: it is stored anew", ctx.store.url(ctx.archive_key))
         delete_version(ctx.store, version)
         return upload.run(ctx)
