@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -299,10 +300,15 @@ def test_a_connection_needs_a_token_and_tls() -> None:
         return SupabaseConnection.from_spec(ConnectionSpec(**values))
 
     assert read().url == "https://api.supabase.com"
+    assert read(password=Secret(" t\r\n")).token == "t"
     assert read(host="http://127.0.0.1:6404/").url == "http://127.0.0.1:6404"
     assert read(host="127.0.0.1", port=9).url == "https://127.0.0.1:9"
     for fields, words in (
         ({"password": None}, "personal access token"),
+        ({"password": Secret(" \n")}, "personal access token"),
+        ({"password": Secret("sbp_1\nsbp_2")}, "no access token"),
+        ({"password": Secret("sbp_1 sbp_2")}, "no access token"),
+        ({"password": Secret("sbp_é")}, "no access token"),
         ({"conn_type": "aws"}, "allowed: http"),
         ({"host": "http://api.supabase.com"}, "without TLS"),
         ({"host": "https://me:t@api.supabase.com"}, "a user or a password in it"),
@@ -313,6 +319,13 @@ def test_a_connection_needs_a_token_and_tls() -> None:
     ):
         with pytest.raises(ConnectionDefinitionError, match=words):
             read(**fields)
+
+
+def test_a_token_that_no_header_may_hold_is_neither_tried_again_nor_shown(api: RunningApi) -> None:
+    with api.open(token=f"{TOKEN}\n") as project, pytest.raises(SupabaseTokenError) as refused:
+        project.backups()
+    assert TOKEN not in "".join(traceback.format_exception(refused.value))
+    assert api.asked == []
 
 
 def test_every_error_of_the_api_is_one_of_ours(api: RunningApi) -> None:

@@ -66,7 +66,7 @@ class SupabaseRateLimitError(SupabaseError):
 
 
 class SupabaseTokenError(SupabaseError, RetryWorthlessError):
-    """Raised when the Management API refuses the token, or refuses it this project."""
+    """Raised when the Management API refuses the token, or refuses it this project, or HTTP does not let it be sent."""
 
     exit_code = 3
 

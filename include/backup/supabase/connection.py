@@ -25,13 +25,16 @@ class SupabaseConnection:
     def from_spec(cls, spec: ConnectionSpec) -> Self:
         """Read the allow-listed parts of a connection; raises ConnectionDefinitionError."""
         spec.require("http", extras=("verify",))
-        if not spec.password:
+        token = Secret((spec.password or "").strip())
+        if not token:
             raise bad_connection(
                 spec.conn_id,
                 "has no password; set it to a personal access token of Supabase (Account > Access Tokens) that may "
                 "read the project's backups",
             )
-        return cls(conn_id=spec.conn_id, url=_url(spec), token=spec.password, ca_bundle=spec.text("verify"))
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise bad_connection(spec.conn_id, "has a password that is no access token; set the token anew in one line")
+        return cls(conn_id=spec.conn_id, url=_url(spec), token=token, ca_bundle=spec.text("verify"))
 
     @property
     def is_local(self) -> bool:

@@ -236,6 +236,11 @@ def _named_errors(url: str, *, repeatable: bool) -> Iterator[None]:
             ) from error
         # Nothing was sent, so that even a request that changes something may be sent again.
         raise _TryAgainError(_unreachable(url, error)) from error
+    except httpx.LocalProtocolError:
+        # Its text quotes the header that may not be sent, so that it must not be seen as a cause either.
+        raise SupabaseTokenError(
+            f"HTTP does not allow the request to {url}; set the connection's password to an access token in one line"
+        ) from None
     except httpx.HTTPError as error:
         if repeatable:
             raise _TryAgainError(_unreachable(url, error)) from error
