@@ -14,6 +14,7 @@ import pytest
 
 from include.backup.attachments import collect
 from include.backup.attachments.bucket import FileBucket
+from include.backup.attachments.names import parent_keys
 from include.backup.backup_id import parse_backup_id
 from include.backup.connection_spec import Secret
 from include.backup.connections import StoreConnection
@@ -157,16 +158,22 @@ def test_what_did_not_change_is_named_and_not_stored_again(files: FileSource) ->
     files.put("kept.bin", os.urandom(300_000))
     files.put("changed.txt", b"old")
     files.put("deleted.txt")
+    files.put("soon-a-folder")
     first = files.archive()
     files.put("changed.txt", b"new content")
     files.put("new.txt")
+    files.put("soon-a-folder/file")
     files.s3.delete_object(Bucket=files.name, Key="deleted.txt")
 
     second = files.archive(due=NOVEMBER)
 
     facts, manifest = facts_of(second), second.catalog.manifest(second.backup_id)
     held = {file.key: file.archive for file in facts.files}
-    assert held == {"kept.bin": first.backup_id, "changed.txt": None, "new.txt": None}
+    # No folder can hold a file and a folder of one name, so that the file is stored again under another.
+    anew = dict.fromkeys(("changed.txt", "new.txt", "soon-a-folder", "soon-a-folder/file"))
+    assert held == {"kept.bin": first.backup_id, **anew}
+    members = {file.member for file in facts.files}
+    assert not parent_keys(members) & members
     assert manifest.depends_on == (first.backup_id,)
     assert facts.based_on == first.backup_id
     seen = gather(second.catalog, rules_of(second.source), now=second.clock()).candidates

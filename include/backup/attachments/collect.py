@@ -90,7 +90,8 @@ class Collector:
         wanted = []
         for item in listed:
             known = self._known.get((item.bucket, item.key))
-            if known is not None and _unchanged(known, item):
+            # A file whose name became a folder of newer files since is stored anew under another name.
+            if known is not None and _unchanged(known, item) and known.member == self._name(item):
                 self.collected.files.append(known)
             else:
                 wanted.append(item)
@@ -157,7 +158,7 @@ class Collector:
         self._lost(listed, "it kept changing; it is not in the archive")
 
     def _add(self, listed: Listed, opened: Opened, chunks: Iterable[bytes]) -> None:
-        name = member_name(listed.bucket, listed.key, parents=self._folders[listed.bucket])
+        name = self._name(listed)
         member = self._tar.add(name, listed.size, chunks)
         self.collected.members.append(member)
         self.collected.files.append(
@@ -174,6 +175,9 @@ class Collector:
                 archive=None,
             )
         )
+
+    def _name(self, listed: Listed) -> str:
+        return member_name(listed.bucket, listed.key, parents=self._folders[listed.bucket])
 
     def _lost(self, listed: Listed, detail: str) -> None:
         self.collected.gone[listed.bucket, listed.key] = detail
