@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 HIDDEN = "***"
+UNREADABLE = f"-- {HIDDEN}: its options cannot be told apart"
 # Options of these hold whatever a foreign data wrapper asks for.
 _WITH_OPTIONS = frozenset({"USER MAPPING", "SERVER", "FOREIGN DATA WRAPPER", "FOREIGN TABLE"})
 _HARMLESS_OPTIONS = frozenset(
@@ -41,11 +42,15 @@ _HARMLESS_OPTIONS = frozenset(
     }
 )
 _HARMLESS_PARAMETERS = frozenset({"application_name", "dbname", "host", "hostaddr", "port", "sslmode", "user"})
-_TEXT = r"[eE]?'(?:[^'\\]|\\.|'')*'"
+# A backslash is a letter like any other in a text of SQL, unless an E is before it; in other languages it never is.
+_TEXT = r"(?:(?<!\w)[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')"
+_FOREIGN_TEXT = r"[eE]?'(?:[^'\\]|\\.|'')*'"
+_QUOTED_NAME = r"\"(?:[^\"]|\"\")*\""
 _OPTION = re.compile(
-    rf"(?P<before>(?:\(|,|\bADD |\bSET )\s*)(?P<name>\"(?:[^\"]|\"\")*\"|\w+)(?P<space>\s+)(?P<value>{_TEXT})"
+    rf"(?P<before>(?:\(|,|\bADD |\bSET )\s*)(?P<name>{_QUOTED_NAME}|\w+)(?P<space>\s+)(?P<value>{_TEXT})"
 )
-_OPTIONS = re.compile(rf"\bOPTIONS \((?:[^()']|{_TEXT})*\)")
+_OPTIONS = re.compile(rf"\bOPTIONS \((?:{_TEXT}|{_QUOTED_NAME}|[^()'\"])*+\)")
+_ANY_OPTIONS = re.compile(r"\bOPTIONS\s*\(")
 _CONNECTION = re.compile(rf"\bCONNECTION (?P<value>{_TEXT})")
 _PARAMETER = re.compile(r"(?P<name>\w+)\s*=\s*(?P<value>\\?'(?:[^'\\]|\\.)*'|[^\s']+)")
 _NAMES = (
@@ -58,7 +63,10 @@ _BETWEEN = (
     r"(?:\s+constant)?(?:\s+(?:text|varchar|character varying|json|jsonb|bytea)(?:\(\d+\))?)?"
     r"\s*(?:::\s*\w+\s*)?(?::=|=>|->>?|=|:|,|\bto\b|\bdefault\b)?\s*"
 )
-_NAMED_TEXT = re.compile(rf"(?P<kept>(?<![\w.\-]){_NAME}[\"']*{_BETWEEN})(?P<value>{_TEXT})", re.IGNORECASE)
+_NAMED_TEXT, _NAMED_FOREIGN_TEXT = (
+    re.compile(rf"(?P<kept>(?<![\w.\-]){_NAME}[\"']*{_BETWEEN})(?P<value>{text})", re.IGNORECASE)
+    for text in (_TEXT, _FOREIGN_TEXT)
+)
 _NAMED_IN_TEXT = re.compile(
     rf"(?P<kept>(?<![\w.\-]){_NAME}(?:\\?\"|'')?(?:\s*(?:=>|=|:)\s*|\s+(?='')))(?P<value>\\?\"(?:[^\"\\]|\\.)*\\?\"|''(?:[^']|'')*?''|[^\s'\"\\,;)&}}]+)",
     re.IGNORECASE,
@@ -77,9 +85,13 @@ _KNOWN = (
 )
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z0-9+/_=.~-]{16,}")
-_LITERAL = re.compile(rf"(?P<name>\"(?:[^\"]|\"\")*\")|{_TEXT}|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_LITERAL, _FOREIGN_LITERAL = (
+    re.compile(rf"(?P<name>{_QUOTED_NAME})|{text}|--[^\n]*|/\*.*?\*/", re.DOTALL) for text in (_TEXT, _FOREIGN_TEXT)
+)
 # Bodies in other languages than SQL have their texts in double quotes.
 _PROGRAMS = frozenset({"FUNCTION", "PROCEDURE"})
+_LANGUAGE = re.compile(r"\bLANGUAGE (?P<name>\S+)")
+_OURS = frozenset({"sql", "plpgsql"})
 _NAMED_QUOTED = re.compile(rf"(?P<kept>(?<![\w.\-]){_NAME}[\"']?\s*(?::=|=>|=|:)\s*)\"[^\"\n]+\"", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 SHORTEST_SECRET = 4
@@ -121,15 +133,24 @@ class Redaction:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN).replace(secret.replace("'", "''"), HIDDEN)
         if kind in _WITH_OPTIONS:
+            if _ANY_OPTIONS.search(_OPTIONS.sub("", text)):
+                return UNREADABLE
             text = _OPTIONS.sub(lambda match: _OPTION.sub(_option, match[0]), text)
         if kind == "SUBSCRIPTION":
             text = _CONNECTION.sub(lambda match: f"CONNECTION {_conninfo(match['value'])}", text)
-        text = _NAMED_TEXT.sub(_named, text)
+        foreign = kind in _PROGRAMS and _is_foreign(text)
+        text = (_NAMED_FOREIGN_TEXT if foreign else _NAMED_TEXT).sub(_named, text)
         if kind in _PROGRAMS:
             text = _NAMED_QUOTED.sub(lambda match: f'{match["kept"]}"{HIDDEN}"', text)
         for known in _KNOWN:
             text = known.sub(HIDDEN, text)
-        return _LITERAL.sub(_literal, text)
+        return (_FOREIGN_LITERAL if foreign else _LITERAL).sub(_literal, text)
+
+
+def _is_foreign(program: str) -> bool:
+    """Say whether a program is in a language whose texts are other than SQL's; pg_dump names it before the body."""
+    language = _LANGUAGE.search(program)
+    return language is not None and language["name"] not in _OURS
 
 
 def _literal(match: re.Match[str]) -> str:
