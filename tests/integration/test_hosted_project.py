@@ -200,6 +200,12 @@ def acting_backup(cli_server: Server, make_context: ContextMaker, stack: Stack) 
                 "CREATE SCHEMA vault; CREATE TABLE vault.secrets (id uuid, name text, secret text NOT NULL)"
             )
             session.execute("INSERT INTO vault.secrets VALUES (gen_random_uuid(), 'key', 'c2VjcmV0')")
+            # Its owner is none that a customer's role can name, so that it would become the releasing role's own.
+            session.execute(
+                "CREATE SCHEMA backup_quarantine AUTHORIZATION authenticator; SET ROLE authenticator;"
+                " CREATE TABLE backup_quarantine.items (kind text, name text, state jsonb);"
+                " INSERT INTO backup_quarantine.items VALUES ('subscription', 'planted', '{}'); RESET ROLE"
+            )
         ctx = make_context.on(replace(stack.database_connection(), dbname="acting_project"))()
         run_chain(ctx, until=verify)
         yield StoredBackup(store=ctx.store, manifest=ctx.catalog.manifest(ctx.backup_id), scratch_root=ctx.scratch_root)
@@ -216,6 +222,8 @@ def test_cron_jobs_come_back_only_when_the_copy_is_released(
     assert "root key" in said["rows of vault.secrets"]
     assert "not sent a second time" in said["rows of net.http_request_queue"]
     assert any("new order's webhook" in what for what in said)
+    assert "of the source itself" in said["SCHEMA backup_quarantine"]
+    assert "planted" not in {item.name for item in report.quarantine.items}
     assert {item.name for item in report.quarantine.items if item.kind == "cron schedule"} == {
         "nightly cleanup",
         'send reminders; it\'s "odd"',

@@ -13,7 +13,8 @@ import pytest
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import QuarantineError
 from include.backup.quarantine import quarantine, quarantined, release
-from include.backup.quarantine.quarantine import SCHEMA
+from include.backup.quarantine.kinds import Item, Kind
+from include.backup.quarantine.record import SCHEMA
 from include.backup.steps import verify
 from tests.support.command_line import SOURCE, TARGET, CommandLine, Server
 from tests.support.contexts import ContextMaker, run_chain
@@ -171,6 +172,60 @@ def test_the_record_is_shown_to_nobody_else(acting: DatabaseConnection, cli_serv
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             session.execute(f"SELECT * FROM {SCHEMA}.items")
     release(acting)
+
+
+# What a role that may only make schemas can put into the source, to have it run by whoever releases a copy.
+PLANTED = f"""
+CREATE ROLE planter;
+GRANT CREATE ON DATABASE acting TO planter;
+SET ROLE planter;
+CREATE SCHEMA {SCHEMA};
+CREATE TABLE {SCHEMA}.items (kind text, name text, state jsonb, switched_off_at timestamptz);
+INSERT INTO {SCHEMA}.items VALUES
+    ('function', 'pg_catalog.pg_read_file(text)', '{{"acl": "{{planter=X/pulse_backup}}"}}', now());
+CREATE FUNCTION {SCHEMA}.ran() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN RAISE EXCEPTION ''code of the copy ran''; END';
+CREATE TRIGGER ran BEFORE INSERT OR DELETE ON {SCHEMA}.items FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.ran();
+RESET ROLE;
+"""
+MAY_READ_FILES = "SELECT has_function_privilege('planter', 'pg_catalog.pg_read_file(text)', 'EXECUTE')"
+
+
+def test_what_a_source_brings_along_by_the_records_name_is_never_run(
+    acting: DatabaseConnection, cli_server: Server
+) -> None:
+    with cli_server.session("acting") as session:
+        session.execute(PLANTED)
+    try:
+        before = state(cli_server)
+        assert quarantined(acting) == ()
+        with pytest.raises(QuarantineError, match=f"{SCHEMA} of planter was made neither by this role nor by a super"):
+            release(acting)
+        first = quarantine(acting)
+        assert {item.kind for item in first.items} == {"cron job", "subscription", "trigger", "request", "function"}
+        assert quarantine(acting) == first
+        release(acting)
+        assert state(cli_server) == before
+        with cli_server.session("acting") as session:
+            assert session.execute(MAY_READ_FILES).fetchone() == (False,)
+            # A relation of somebody's by the name of pg_cron's is not read, and nothing beside it is called.
+            session.execute(
+                "ALTER SCHEMA cron RENAME TO real; CREATE SCHEMA cron AUTHORIZATION planter; SET ROLE planter;"
+                " CREATE FUNCTION cron.ran() RETURNS boolean LANGUAGE plpgsql AS"
+                " 'BEGIN RAISE EXCEPTION ''code of the copy ran''; END';"
+                " CREATE VIEW cron.job AS SELECT 1 AS jobid, cron.ran() AS active"
+            )
+        scheduled = Item(
+            kind=Kind.CRON_SCHEDULE,
+            name="nightly",
+            state={"schedule": "0 3 * * *", "command": "SELECT 1", "username": "postgres", "active": True},
+        )
+        assert "cron job" not in {item.kind for item in quarantine(acting, also=(scheduled,)).items}
+        with pytest.raises(QuarantineError, match=r"nightly of acting cannot be put back \(there is no table cron.job"):
+            release(acting)
+    finally:
+        with cli_server.session("acting") as session:
+            session.execute("DROP OWNED BY planter CASCADE; DROP ROLE planter")
 
 
 def test_what_a_role_may_not_switch_off_is_named(acting: DatabaseConnection, cli_server: Server) -> None:

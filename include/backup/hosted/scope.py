@@ -14,6 +14,7 @@ from include.backup.hosted.facts import HostedFacts
 from include.backup.hosted.provider import CRON_JOBS, MIGRATIONS, ROWS_OF, is_managed, is_reserved_role, why_rows_stay
 from include.backup.postgres.toc import Section, Toc, TocEntry
 from include.backup.proof.makers import is_property
+from include.backup.quarantine.record import is_record
 
 _PREAMBLE = frozenset({"DATABASE", "DATABASE PROPERTIES", "ENCODING", "SEARCHPATH", "STDSTRINGS"})
 _CARRIED_ONTO_MANAGED = frozenset({"TRIGGER", "POLICY"})
@@ -76,6 +77,11 @@ def scope_of(toc: Toc, facts: HostedFacts, *, empty: Collection[int] = ()) -> Sc
         if entry.desc == "SUBSCRIPTION":
             why = "it would fetch from its publisher at once; make it by hand when the copy is to follow"
             scope.left_out.append(LeftOut(what=_name(entry), why=why))
+        elif is_record(_schema(entry)):
+            absent.add(entry.dump_id)
+            if entry.desc == "SCHEMA":
+                why = "what a quarantine of the source itself has noted; a release of the copy does not run it"
+                scope.left_out.append(LeftOut(what=_name(entry), why=why))
         elif set(entry.dependencies) & absent and not (_is_managed(entry) and entry.section is Section.DATA):
             _depends_on_absent(scope, entry, absent)
         elif _is_managed(entry):
@@ -163,11 +169,16 @@ def _depends_on_absent(scope: Scope, entry: TocEntry, absent: set[int]) -> None:
 
 
 def _is_managed(entry: TocEntry) -> bool:
+    return is_managed(_schema(entry)) and entry.desc != "PUBLICATION TABLE"
+
+
+def _schema(entry: TocEntry) -> str:
+    """Return the schema that an entry is, is about, or is in."""
     if entry.desc == "SCHEMA":
-        return is_managed(entry.tag)
+        return entry.tag
     if not entry.namespace and entry.tag.startswith("SCHEMA "):
-        return is_managed(entry.tag.removeprefix("SCHEMA "))
-    return is_managed(entry.namespace) and entry.desc != "PUBLICATION TABLE"
+        return entry.tag.removeprefix("SCHEMA ")
+    return entry.namespace
 
 
 def _is_present(entry: TocEntry, facts: HostedFacts) -> bool:

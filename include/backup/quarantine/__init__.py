@@ -3,11 +3,11 @@
 from include.backup.quarantine.quarantine import (
     QuarantineReport,
     ReleaseReport,
-    Seclusion,
     changed_tables,
     quarantine,
     quarantined,
     release,
 )
+from include.backup.quarantine.record import Seclusion
 
 __all__ = ["QuarantineReport", "ReleaseReport", "Seclusion", "changed_tables", "quarantine", "quarantined", "release"]

@@ -16,6 +16,7 @@ from include.backup.quarantine.callers import FunctionText, acl_grants, callers,
 
 Session = psycopg.Connection[dict[str, Any]]
 _SQL = Path(__file__).resolve().parents[2] / "sql" / "quarantine"
+_CRON_JOBS, _REQUESTS = "cron.job", "net.http_request_queue"
 _ENABLING = {"O": "ENABLE TRIGGER", "R": "ENABLE REPLICA TRIGGER", "A": "ENABLE ALWAYS TRIGGER"}
 
 
@@ -77,12 +78,18 @@ def _query(session: Session, name: str) -> list[dict[str, Any]]:
 
 
 def _exists(session: Session, relation: str) -> bool:
-    row = session.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL AS found", (relation,)).fetchone()
+    row = session.execute((_SQL / "extension_table.sql").read_bytes(), {"relation": relation}).fetchone()
     return bool(row and row["found"])
 
 
+def _require(session: Session, relation: str) -> None:
+    """Raise psycopg.Error unless a table, and with it the functions beside it, is the extension's."""
+    if not _exists(session, relation):
+        raise psycopg.errors.UndefinedTable(f"there is no table {relation} of its extension's")
+
+
 def _cron_jobs(session: Session) -> Iterator[Item]:
-    if _exists(session, "cron.job"):
+    if _exists(session, _CRON_JOBS):
         for row in _query(session, "cron_jobs"):
             yield Item(kind=Kind.CRON_JOB, name=row["label"], state={"jobid": row["id"], "job": row["job"]})
 
@@ -101,7 +108,7 @@ def _triggers(session: Session, calling: frozenset[int]) -> Iterator[Item]:
 
 
 def _requests(session: Session) -> Iterator[Item]:
-    if _exists(session, "net.http_request_queue"):
+    if _exists(session, _REQUESTS):
         rows = session.execute("SELECT q.id::text, to_jsonb(q) AS row FROM net.http_request_queue q").fetchall()
         for row in rows:
             yield Item(kind=Kind.REQUEST, name=f"request {row['id']}", state={"id": row["id"], "row": row["row"]})
@@ -109,6 +116,7 @@ def _requests(session: Session) -> Iterator[Item]:
 
 def _cron_job(session: Session, item: Item, *, active: bool) -> None:
     """By pg_cron's own function where the table may not be written, as on a hosted project."""
+    _require(session, _CRON_JOBS)
     jobid = item.state["jobid"]
     may = session.execute(
         "SELECT has_table_privilege('cron.job', 'UPDATE') AS write,"
@@ -147,6 +155,7 @@ def _take_request(session: Session, item: Item) -> None:
 
 
 def _requeue(session: Session, item: Item) -> None:
+    _require(session, _REQUESTS)
     session.execute(
         "INSERT INTO net.http_request_queue OVERRIDING SYSTEM VALUE"
         " SELECT * FROM jsonb_populate_record(NULL::net.http_request_queue, %s)",
@@ -191,6 +200,7 @@ def _owner(session: Session, item: Item) -> str:
 
 def _schedule(session: Session, item: Item) -> None:
     """Make a job anew that was not loaded at all: on a hosted project, pg_cron runs it from its first minute."""
+    _require(session, _CRON_JOBS)
     state = item.state
     row = session.execute(
         "SELECT cron.schedule(%s::text, %s::text, %s::text) AS jobid", (item.name, state["schedule"], state["command"])

@@ -12,33 +12,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
-from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from include.backup.errors import QuarantineError
 from include.backup.postgres.session import Endpoint, connect
 from include.backup.quarantine.kinds import Item, Kind, Session, find, put_back, switch_off
+from include.backup.quarantine.record import Seclusion, find_record, make_record, strange_records
 
-SCHEMA = "backup_quarantine"
 # Whose rows a quarantine changes. That they were loaded as archived was checked before, by their hash.
 _CHANGED_TABLES: Mapping[str, tuple[str, str]] = {
     Kind.CRON_JOB: ("cron", "job"),
     Kind.REQUEST: ("net", "http_request_queue"),
 }
 _OWN_FUNCTIONS = "SET search_path TO pg_catalog"
-_REMARK = "What was switched off in this restored copy; `python -m include.backup quarantine release` puts it back"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seclusion:
-    """One thing that is off; ``state`` is what it was."""
-
-    kind: str
-    name: str
-    state: dict[str, Any]
-
-    def line(self) -> str:
-        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,24 +72,25 @@ def quarantine(endpoint: Endpoint, *, also: Iterable[Item] = ()) -> QuarantineRe
     """
     with _session(endpoint) as session:
         found = (*find(session), *also)
-        if not found and not _is_recorded(session):
+        if not found and find_record(session) is None:
             return QuarantineReport(items=())
-        _make_record(session)
+        record = make_record(session)
         failed = []
         for item in found:
             try:
                 with session.transaction():
                     switch_off(session, item)
-                    _record(session, item)
+                    record.add(item)
             except psycopg.Error as error:
                 failed.append(f"{item.kind} {item.name} ({_said(error)})")
-        return QuarantineReport(items=_recorded(session), not_switched_off=tuple(failed))
+        return QuarantineReport(items=record.items(), not_switched_off=tuple(failed))
 
 
 def quarantined(endpoint: Endpoint) -> tuple[Seclusion, ...]:
     """Return what is off in a database; nothing when it was never quarantined, or was released."""
     with _session(endpoint) as session:
-        return _recorded(session) if _is_recorded(session) else ()
+        record = find_record(session)
+        return () if record is None else record.items()
 
 
 def release(endpoint: Endpoint, *, erasures: Sequence[str] = ()) -> ReleaseReport:
@@ -114,19 +100,20 @@ def release(endpoint: Endpoint, *, erasures: Sequence[str] = ()) -> ReleaseRepor
     copy acts. Raises QuarantineError when there is nothing to release, or when something cannot be put back.
     """
     with _session(endpoint) as session:
-        if not _is_recorded(session):
-            raise QuarantineError(f"{_name(endpoint)} is not quarantined; there is nothing to release")
+        record = find_record(session)
+        if record is None:
+            raise QuarantineError(f"{_name(endpoint)} is not quarantined; {_nothing_to_release(session)}")
         _run_erasures(session, erasures, endpoint)
-        items = _recorded(session)
+        items = record.items()
         for item in sorted(items, key=lambda item: list(Kind).index(Kind(item.kind))):
             try:
                 put_back(session, Item(kind=Kind(item.kind), name=item.name, state=item.state))
             except psycopg.Error as error:
                 raise QuarantineError(
                     f"{item.line()} of {_name(endpoint)} cannot be put back ({_said(error)}); nothing was released. "
-                    f"Put it right, or delete its row from {SCHEMA}.items, and release again"
+                    f"Put it right, or delete its row from {record.schema}.items, and release again"
                 ) from error
-        session.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(SCHEMA)))
+        record.forget()
         return ReleaseReport(items=items, erasures=len(erasures))
 
 
@@ -160,53 +147,13 @@ def _run_erasures(session: Session, erasures: Sequence[str], endpoint: Endpoint)
     session.execute(_OWN_FUNCTIONS)
 
 
-def _make_record(session: Session) -> None:
-    schema = sql.Identifier(SCHEMA)
-    session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-    session.execute(
-        sql.SQL(
-            "CREATE TABLE IF NOT EXISTS {}.items ("
-            " kind text NOT NULL, name text NOT NULL, state jsonb NOT NULL,"
-            " switched_off_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (kind, name))"
-        ).format(schema)
+def _nothing_to_release(session: Session) -> str:
+    if not (strange := strange_records(session)):
+        return "there is nothing to release"
+    return (
+        f"{', '.join(strange)} was made neither by this role nor by a superuser and may have come with the backup: if "
+        "its owner restored the copy, release it as that role"
     )
-    # A request that waits may hold a secret, and default privileges would show it to everybody.
-    for grantee in ("PUBLIC", *_others(session)):
-        who = sql.SQL(grantee) if grantee == "PUBLIC" else sql.Identifier(grantee)
-        session.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, who))
-        session.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, who))
-    session.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_REMARK)))
-
-
-def _others(session: Session) -> list[str]:
-    """Return who but the owner has been granted something by default privileges."""
-    rows = session.execute(
-        "SELECT DISTINCT pg_get_userbyid(a.grantee)::text AS name FROM pg_class c, aclexplode(c.relacl) a"
-        " WHERE c.oid = to_regclass(%s) AND a.grantee NOT IN (0, c.relowner)",
-        (f"{SCHEMA}.items",),
-    ).fetchall()
-    return [str(row["name"]) for row in rows]
-
-
-def _record(session: Session, item: Item) -> None:
-    session.execute(
-        sql.SQL("INSERT INTO {}.items (kind, name, state) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING").format(
-            sql.Identifier(SCHEMA)
-        ),
-        (item.kind.value, item.name, Jsonb(dict(item.state))),
-    )
-
-
-def _is_recorded(session: Session) -> bool:
-    row = session.execute("SELECT to_regclass(%s) IS NOT NULL AS found", (f"{SCHEMA}.items",)).fetchone()
-    return bool(row and row["found"])
-
-
-def _recorded(session: Session) -> tuple[Seclusion, ...]:
-    rows = session.execute(
-        sql.SQL("SELECT kind, name, state FROM {}.items ORDER BY kind, name").format(sql.Identifier(SCHEMA))
-    ).fetchall()
-    return tuple(Seclusion(kind=row["kind"], name=row["name"], state=row["state"]) for row in rows)
 
 
 def _name(endpoint: Endpoint) -> str:

@@ -8,7 +8,7 @@ SELECT n.nspname::text AS schema, format('%I.%I', n.nspname, o.name) AS name
         SELECT 'pg_catalog.pg_type'::regclass, oid, typnamespace, typname::text FROM pg_catalog.pg_type
          WHERE typtype IN ('d', 'e', 'r')) o
   JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace
- WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'backup_quarantine')
+ WHERE n.nspname !~ '^(pg_|backup_quarantine(_[0-9]+)?$)' AND n.nspname <> 'information_schema'
    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                     WHERE d.classid = o.catalog AND d.objid = o.oid AND d.deptype = 'e')
  ORDER BY 1, 2;
