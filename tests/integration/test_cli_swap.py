@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from include.backup.steps.context import Release
 from include.local.stack import Stack
 from tests.support.airflow_runs import until
-from tests.support.command_line import CommandLine, Server, connection_json
+from tests.support.command_line import CommandLine, Server, connection_json, store_json
 from tests.support.restores import RestoreLab, make_lab
 from tests.support.small_sources import SmallSource
 
@@ -43,7 +42,7 @@ def command(cli: CommandLine, lab: RestoreLab) -> CommandLine:
     return cli.with_environment(
         BACKUP_POLICY=str(lab.folder / "policy.yaml"),
         AIRFLOW_CONN_CLI_SWAP_DB=connection_json(lab.connection(f"{SOURCE}_db")),
-        AIRFLOW_CONN_CLI_SWAP_S3=_store(lab),
+        AIRFLOW_CONN_CLI_SWAP_S3=store_json(lab.store),
         AIRFLOW_CONN_PULSE_MESSAGES_RESTORE=connection_json(lab.superuser),
     )
 
@@ -52,21 +51,6 @@ def command(cli: CommandLine, lab: RestoreLab) -> CommandLine:
 def unproven(lab: RestoreLab) -> str:
     """A backup that nobody has proven: the latest."""
     return lab.backup(SOURCE)
-
-
-def _store(lab: RestoreLab) -> str:
-    return json.dumps(
-        {
-            "conn_type": "aws",
-            "login": lab.store.access_key,
-            "password": str(lab.store.secret_key),
-            "extra": {
-                "endpoint_url": lab.store.endpoint_url,
-                "region_name": lab.store.region,
-                "verify": lab.store.ca_bundle,
-            },
-        }
-    )
 
 
 def test_a_release_is_rolled_back_and_the_rollback_is_taken_back(command: CommandLine, lab: RestoreLab) -> None:

@@ -31,10 +31,11 @@ from include.backup.steps.context import StepContext
 from include.backup.store import Encryption, ObjectStore
 from include.local.stack import Stack
 from tests.integration.test_attachments import HOSTILE
-from tests.support.command_line import CommandLine
+from tests.support.command_line import SOURCE, CommandLine, restore_on_record, store_json
 from tests.support.contexts import ContextMaker
 from tests.support.file_buckets import NOVEMBER, FileSource
 from tests.support.restores import Marks
+from tests.support.store_owner import owner_of, owners_connection
 
 pytest_plugins = ["tests.support.cli_fixtures"]
 BIG = os.urandom(PART_BYTES + 12345)
@@ -178,8 +179,12 @@ def test_the_command_line_shows_first_and_puts_back_then(
     assert preview["missing"] == preview["writes"] >= 200
     assert not out.exists()
     assert cli.here(*arguments).code == 2  # nobody is there to say yes
-    report = cli.here(*arguments, "--yes").document["report"]
+    done = cli.here(*arguments, "--yes", "--reason", "lost files").document
+    report = done["report"]
     assert report["written"] == report["compared"] == preview["missing"]
+    facts = restore_on_record(ctx.store, done)
+    assert (facts["reason"], facts["production"], facts["written"]) == ("lost files", False, report["written"])
+    assert (facts["backup_id"], facts["target"]) == (ctx.backup_id, str(out))
 
     shown = cli.here("show", "pulse_messages", ctx.backup_id)
     assert "all as storage.objects says" in shown.out
@@ -191,6 +196,20 @@ def test_the_command_line_shows_first_and_puts_back_then(
     refused = cli.here("restore-attachments", "pulse_messages", ctx.backup_id, "--to-bucket", "nowhere-at-all", "--yes")
     assert refused.code == 3
     assert "nowhere-at-all" in refused.err
+
+
+def test_files_that_are_put_back_into_their_own_bucket_are_on_record_as_production(
+    cli: CommandLine, of_the_policy: StepContext, stack: Stack
+) -> None:
+    own, (lost, *_) = parse_bucket(of_the_policy), chosen_files(manifest_of(of_the_policy), bucket=None, prefix="")
+    owner = owner_of(stack)
+    owner.delete_object(Bucket=own, Key=lost.key)
+    command = cli.with_environment(AIRFLOW_CONN_OWNER=store_json(owners_connection(stack)))
+    into = ("--to-bucket", own, "--connection", "owner", "--yes", "--json")
+    done = command.here("restore-attachments", SOURCE, of_the_policy.backup_id, *into)
+    assert (done.code, done.document["report"]["written"]) == (0, 1), done.err
+    assert hashlib.sha256(owner.get_object(Bucket=own, Key=lost.key)["Body"].read()).hexdigest() == lost.sha256
+    assert restore_on_record(of_the_policy.store, done.document)["production"] is True
 
 
 def test_an_archive_in_glacier_says_that_it_has_to_be_thawed_and_the_command_line_does_it(

@@ -23,7 +23,7 @@ from psycopg import sql
 
 from include.backup.chain import user_name
 from include.backup.cli.main import main
-from include.backup.connections import DatabaseConnection
+from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.evidence import EventKind, open_ledger
 from include.backup.policy import PROJECT, SHIPPED_POLICY, load_policy
 from include.backup.postgres.session import connection_string
@@ -161,6 +161,21 @@ def connection_json(connection: DatabaseConnection) -> str:
             "login": connection.user,
             "password": connection.password,
             "extra": {name: value for name, value in extra.items() if value},
+        }
+    )
+
+
+def store_json(connection: StoreConnection) -> str:
+    return json.dumps(
+        {
+            "conn_type": "aws",
+            "login": connection.access_key,
+            "password": str(connection.secret_key),
+            "extra": {
+                "endpoint_url": connection.endpoint_url,
+                "region_name": connection.region,
+                "verify": connection.ca_bundle,
+            },
         }
     )
 

@@ -218,6 +218,13 @@ def test_who_approves_what_they_asked_for_is_one_person(approved: str) -> None:
     assert control(report, "CC6.3 duties")[0] is Shown.CONTRADICTED
 
 
+def test_files_that_were_put_back_are_told_as_files() -> None:
+    facts = {"files": {"bucket": None, "prefix": ""}, "target": "s3://attachments", "production": True}
+    report = audit_report(events=[event(EventKind.RESTORE, at(2), facts=facts)])
+    assert [row.what for row in report.restores] == ["files into s3://attachments"]
+    assert control(report, "CC6.3 what overwrites")[0] is Shown.CONTRADICTED
+
+
 def test_alerts_say_how_long_they_took_and_until_somebody_knew() -> None:
     since = at(9, 3).isoformat()
     fact = {"since": since, "severity": "critical", "evidence": "e"}

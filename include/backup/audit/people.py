@@ -66,6 +66,8 @@ def _restore(event: Event) -> RestoreRow:
 def _what(facts: Mapping[str, Any]) -> str:
     if facts.get("undone"):
         return "undone"
+    if "files" in facts:
+        return f"files into {facts.get('target')}"
     if "target" in facts and "database" not in facts:
         return f"point in time: {facts['target']}"
     database = text_of(facts.get("database")) or "?"

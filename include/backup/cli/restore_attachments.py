@@ -9,9 +9,10 @@ from include.backup.attachments.record import KIND
 from include.backup.attachments.restore import FilesPlan, chosen_files, plan_files, restore_files
 from include.backup.attachments.targets import BucketTarget, FileTarget, FolderTarget
 from include.backup.backup_id import parse_backup_id
+from include.backup.cli.restoring import record_done, restore_context
 from include.backup.cli.session import Session
 from include.backup.connections import StoreConnection
-from include.backup.errors import ParameterError, RestoreRefusedError
+from include.backup.errors import ConnectionDefinitionError, ParameterError, RestoreRefusedError, SettingsError
 from include.backup.inventory import LATEST, LATEST_PROVEN, Standing, find_backup, standing_of
 from include.backup.manifest import Manifest
 from include.backup.store import Encryption, ObjectStore
@@ -34,7 +35,17 @@ def run(session: Session) -> int:
     with session.output.progress() as progress:
         progress.phase("files", sum(file.size for file in plan.to_write), "bytes")
         report = restore_files(plan, target, store=session.store, catalog=session.catalog, progress=progress.at)
-    document = {"dry_run": False, "preview": plan.to_dict(), "report": report.to_dict()}
+    facts = {
+        "files": {"bucket": arguments.bucket, "prefix": arguments.prefix},
+        "production": report.written > 0 and _is_production(session),
+        **report.to_dict(),
+    }
+    document = {
+        "dry_run": False,
+        "preview": plan.to_dict(),
+        "report": report.to_dict(),
+        **record_done(session, restore_context(session), facts),
+    }
     session.output.result("restore-attachments", document, [report.line()])
     return 0
 
@@ -72,6 +83,20 @@ def _target(session: Session, manifest: Manifest) -> FileTarget:
     store = ObjectStore.connect(connection, bucket=arguments.to_bucket)
     store.check_bucket()
     return BucketTarget(store, encryption=Encryption(algorithm=None))
+
+
+def _is_production(session: Session) -> bool:
+    """Say whether the files went into a bucket from which the policy archives them."""
+    policy, bucket = session.source.attachments, session.arguments.to_bucket
+    if policy is None or bucket not in policy.buckets:
+        return False
+    try:
+        own = StoreConnection.from_spec(session.connection(policy.connection))
+    except (ConnectionDefinitionError, SettingsError):
+        session.log.debug("connection %s is not known here", policy.connection)
+        return True  # the name is its, and nothing says that the server is another
+    used = StoreConnection.from_spec(session.connection(session.arguments.connection or policy.connection))
+    return used.endpoint_url == own.endpoint_url
 
 
 def _confirm(plan: FilesPlan) -> None:

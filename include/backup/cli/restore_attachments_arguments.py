@@ -29,5 +29,6 @@ def add_to(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prefix", default="", metavar="PREFIX", help="only files whose keys begin with this")
     command.add_argument("--overwrite", action="store_true", help="replace files that are there with other content")
     command.add_argument("--unproven", action="store_true", help="also an archive that nobody has proven")
+    command.add_argument("--reason", default="", help="for the evidence")
     command.add_argument("--dry-run", action="store_true", help="only print what would be done")
     command.add_argument("--yes", action="store_true", help="do not ask")

@@ -34,14 +34,21 @@ def restore_context(session: Session) -> RestoreContext:
 def record_restore(
     session: Session, ctx: RestoreContext, endpoint: DatabaseConnection, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Leave the evidence of a restore that is done: who did it, into which database; return what documents say of it.
+    """Leave the evidence of a database that is restored; return what documents say of it."""
+    into = {
+        "database": endpoint.dbname,
+        "address": f"{endpoint.host}:{endpoint.port}",
+        "production": _is_production(session, endpoint),
+    }
+    return record_done(session, ctx, {**into, **facts})
+
+
+def record_done(session: Session, ctx: RestoreContext, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave the evidence of a restore that is done: who did it, into what the facts name; return what documents say.
 
     Nobody was asked, so that no approval is on record: the audit tells of production.
     """
     kept = {
-        "database": endpoint.dbname,
-        "address": f"{endpoint.host}:{endpoint.port}",
-        "production": _is_production(session, endpoint),
         "requested_by": ctx.run.triggered_by,
         "reason": session.arguments.reason,
         **facts,
