@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event
 
 import pytest
 
+from include.backup.errors import ScratchError
+from include.backup.postgres.session import connect
+from include.backup.proof.loading import Loaded
 from include.backup.proof.record import Level, Method, Proof, Result
+from include.backup.proof.scratch import ScratchServer
 from tests.support.proofs import KeptRestore, StoredBackup, fault_after_load, run_sql
 
 pytest_plugins = ["tests.support.proof_fixtures"]
@@ -285,3 +294,47 @@ def test_a_fault_is_red_and_named_on_postgresql_15(kept15: KeptRestore, name: st
 def test_a_fault_between_load_and_comparison_is_red_with_a_server_of_its_own(backup: StoredBackup, name: str) -> None:
     with fault_after_load(lambda scratch, database: run_sql(scratch, database, FAULTS[name].sql)):
         assert_red(backup.prove(), FAULTS[name])
+
+
+BLOCKED = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE application_name = %s AND cardinality(pg_blocking_pids(pid)) > 0
+"""
+
+
+def end_first(scratch: ScratchServer, database: str, locking: str, name: str, locked: Event) -> None:
+    """Hold a lock until a session of this name waits for it, and end that session, as an impatient administrator."""
+    deadline = time.monotonic() + 60
+    admin = scratch.admin.on(database)
+    with connect(admin) as watcher, connect(admin) as holder, holder.transaction(force_rollback=True):
+        holder.execute(locking.encode())
+        locked.set()
+        while not watcher.execute(BLOCKED, (name,)).fetchall() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+@contextmanager
+def ended(kept: KeptRestore, monkeypatch: pytest.MonkeyPatch, name: str, locking: str) -> Iterator[None]:
+    """Let the next comparison's first session of a tool that needs what is locked be ended."""
+    locked, real = Event(), kept.copy
+    with ThreadPoolExecutor(1) as pool:
+
+        def copy(fault: str) -> Loaded:
+            loaded = real(fault)
+            pool.submit(end_first, kept._scratch, loaded.database, locking, name, locked)
+            assert locked.wait(30)
+            return loaded
+
+        monkeypatch.setattr(kept, "copy", copy)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("name", "locking"),
+    [("psql", "LOCK TABLE shop.sizes IN ACCESS EXCLUSIVE MODE"), ("pg_dump", "DROP VIEW shop.happy")],
+)
+def test_a_server_that_fails_under_the_comparison_says_nothing_of_the_backup(
+    kept: KeptRestore, monkeypatch: pytest.MonkeyPatch, name: str, locking: str
+) -> None:
+    with ended(kept, monkeypatch, name, locking), pytest.raises(ScratchError, match="retry"):
+        kept.prove()

@@ -10,6 +10,8 @@ from typing import Any
 
 import psycopg
 
+from include.backup.errors import SourceUnreachableError
+from include.backup.proof.own_faults import own_fault
 from include.backup.proof.record import CheckResult, Difference
 
 CHECKS = Path(__file__).resolve().parents[2] / "sql" / "checks"
@@ -19,7 +21,10 @@ SHOWN = 3
 def run_checks(
     connection: psycopg.Connection[dict[str, Any]], source: str | None, *, folder: Path = CHECKS
 ) -> tuple[CheckResult, ...]:
-    """Run all queries, read-only, as the session's role; without a source only those that fit any database."""
+    """Run all queries, read-only, as the session's role; without a source only those that fit any database.
+
+    Raises SourceUnreachableError when the server failed, which is no violation.
+    """
     folders = ["common"] if source is None else ["common", source]
     files = [path for name in folders for path in sorted((folder / name).glob("*.sql"))]
     return tuple(_run(connection, path) for path in files)
@@ -39,6 +44,11 @@ def _run(connection: psycopg.Connection[dict[str, Any]], path: Path) -> CheckRes
             connection.execute("SET TRANSACTION READ ONLY")
             rows = connection.execute(path.read_bytes()).fetchmany(SHOWN)
     except psycopg.Error as error:
+        if own_fault(error):
+            said = " ".join(str(error).split())
+            raise SourceUnreachableError(
+                f"the server failed under the check {name}: {said}; look at its disk, memory and log, and retry"
+            ) from error
         return CheckResult(name=name, passed=False, detail=f"the query failed: {' '.join(str(error).split())}")
     if not rows:
         return CheckResult(name=name, passed=True, detail="no violation")

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from include.backup.errors import CommandError, CommandKilledError, RestoreError, ScratchError
+from include.backup.errors import CommandError, CommandKilledError, RestoreError
 from include.backup.manifest import Manifest
 from include.backup.postgres.commands import (
     pg_restore_command,
@@ -32,12 +32,12 @@ from include.backup.proof.gaps import Gaps, find_gaps
 from include.backup.proof.globals import guarded_globals, released_statements
 from include.backup.proof.makers import Makers, ServerLimits, assign_makers, is_property, owner_statements
 from include.backup.proof.masking import findings
+from include.backup.proof.own_faults import blaming_archive, run_on_scratch
 from include.backup.proof.partial import is_partial, keys_to_absent_rows, rows_left_out
 from include.backup.proof.scratch import ScratchRole, ScratchServer
 
 MAINTENANCE_DATABASE = "template1"
 SHOWN = 6
-OWN_LIMITS = ("No space left on device", "could not extend file", "out of memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,21 +62,22 @@ class ScratchLoader:
         self._durations: dict[str, float] = {}
 
     def load(self, manifest: Manifest, toc: Toc, globals_sql: Path, *, log: Callable[[str], None]) -> Loaded:
-        """Restore roles, database, objects, rows; raises RestoreError with PostgreSQL's own words."""
-        try:
+        """Restore roles, database, objects, rows.
+
+        Raises RestoreError with PostgreSQL's own words, ScratchError when this machine failed.
+        """
+        with blaming_archive("the archive does not restore"):
             return self._load(manifest, toc, globals_sql, log=log)
-        except psycopg.Error as error:
-            raise RestoreError(f"the archive does not restore: {error.diag.message_primary or error}") from None
 
     def make_objects(self, manifest: Manifest, toc: Toc, *, after: Collection[int]) -> Gaps:
         """Make all objects that come before the rows, and of those after them only ``after``; no rows, no grants.
 
-        Roles are names only. Raises RestoreError with PostgreSQL's own words.
+        Roles are names only. Raises RestoreError with PostgreSQL's own words, ScratchError when this machine failed.
         """
         database = manifest.dump.server.database
         gaps = find_gaps(toc, available_extensions=self._available_extensions())
         entries = [entry for entry in toc.entries if entry.dump_id not in gaps.skipped]
-        try:
+        with blaming_archive("the archive's objects cannot be made"):
             names = {*manifest.dump.roles, *(entry.owner for entry in toc.entries if entry.owner)}
             self._admin_statements(
                 MAINTENANCE_DATABASE,
@@ -95,8 +96,6 @@ class ScratchLoader:
                 self._restore(database, run, "--no-tablespaces", loader=not by_superuser)
             wanted = [entry for entry in makers.indexes if entry.dump_id in after]
             self._restore(database, wanted, "--no-tablespaces", "--no-owner", loader=True)
-        except psycopg.Error as error:
-            raise RestoreError(f"the archive's objects cannot be made: {error.diag.message_primary or error}") from None
         return gaps
 
     def _load(self, manifest: Manifest, toc: Toc, globals_sql: Path, *, log: Callable[[str], None]) -> Loaded:
@@ -279,18 +278,16 @@ class ScratchLoader:
         self._blaming_archive(command, "the archive does not restore")
 
     def _blaming_archive(self, command: Command, finding: str) -> None:
-        """Run a restore; what fails is a finding about the archive, but for a kill and for this machine's limits.
+        """Run a restore; what fails is a finding about the archive, but for a kill and for this machine's faults.
 
         The rest of the output, so the cause, stays out of the finding: it shows statements with their passwords.
         """
         said: list[str] = []
         try:
-            self._runner.run(command, on_line=lambda line: said.extend(findings(line)))
+            run_on_scratch(
+                self._runner, command, folder=self._dump.parent, on_line=lambda line: said.extend(findings(line))
+            )
         except CommandKilledError:
             raise
-        except CommandError as error:
-            if any(text in str(error) for text in OWN_LIMITS):
-                raise ScratchError(
-                    "the scratch server ran out of space; free space or set BACKUP_SCRATCH_DIR, then retry"
-                ) from None
+        except CommandError:
             raise RestoreError(f"{finding}: {'; '.join(said[-SHOWN:]) or f'{command.name} failed'}") from None

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import psycopg
-
 from include.backup.archive.contents import check_contents
 from include.backup.archive.reader import ArchiveReader, fetched_content, unpack_for_old_pg_restore
 from include.backup.errors import (
@@ -37,6 +35,7 @@ from include.backup.proof.gaps import Gaps
 from include.backup.proof.globals import NOT_CARRIED, compare_roles
 from include.backup.proof.large_objects import compare_large_objects
 from include.backup.proof.loading import MAINTENANCE_DATABASE, Loaded, ScratchLoader
+from include.backup.proof.own_faults import blaming_archive, run_on_scratch
 from include.backup.proof.partial import is_partial
 from include.backup.proof.record import (
     CheckResult,
@@ -149,10 +148,9 @@ class _Prover:
         toc = read_toc((self._folder / "dump" / "toc.dat").read_bytes())
         check_contents(toc, self._manifest)
         try:
-            loaded = self._timed("restore", lambda: self._load(toc))
-            self._timed("compare", lambda: self._compare(toc, loaded))
-        except psycopg.Error as error:
-            raise RestoreError(f"the copy cannot be read: {error.diag.message_primary or error}") from error
+            with blaming_archive("the copy cannot be read"):
+                loaded = self._timed("restore", lambda: self._load(toc))
+                self._timed("compare", lambda: self._compare(toc, loaded))
         except SourceError as error:
             raise ScratchError(f"the copy on the scratch server cannot be reached: {error}") from error
 
@@ -271,7 +269,7 @@ class _Prover:
 
     def _dump_again(self, command: Command) -> None:
         try:
-            self._runner.run(command)
+            run_on_scratch(self._runner, command, folder=self._folder)
         except CommandKilledError:
             raise
         except CommandError as error:

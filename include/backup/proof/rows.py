@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from include.backup.archive.members import chunks_of, without_trailer
-from include.backup.errors import ArchiveError, CommandError, CommandKilledError, RestoreError
+from include.backup.errors import ArchiveError, CommandError, CommandKilledError, RestoreError, SourceUnreachableError
 from include.backup.manifest import Manifest, Member
 from include.backup.postgres.commands import psql_copy_command
 from include.backup.postgres.session import Endpoint, connect
@@ -16,6 +16,7 @@ from include.backup.postgres.toc import CopyTarget, parse_copy
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Runner
 from include.backup.proof.digest import MultisetDigest, StreamDigest, both_digests, multiset_digest, stream_digest
+from include.backup.proof.own_faults import own_fault
 from include.backup.proof.record import Difference, Method, TableProof
 
 Digest = TypeVar("Digest")
@@ -76,7 +77,8 @@ class RowComparer:
     ) -> tuple[tuple[TableProof, ...], tuple[Difference, ...]]:
         """Compare every TABLE DATA entry; return a proof for each table and what differs.
 
-        ``on_table`` is called for each as it is done, by the thread that did it.
+        ``on_table`` is called for each as it is done, by the thread that did it. Raises SourceUnreachableError when the
+        server failed, which is no difference.
         """
         comparisons = self._comparisons()
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="compare") as pool:
@@ -189,4 +191,9 @@ class RowComparer:
         except CommandKilledError:
             raise
         except CommandError as error:
+            if own_fault(error):
+                raise SourceUnreachableError(
+                    f"the server failed while {comparison.target.relation} was compared: {error}; look at its disk, "
+                    "memory and log, and retry"
+                ) from error
             raise RestoreError(f"cannot be read after the restore: {error}") from error
