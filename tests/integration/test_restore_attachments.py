@@ -23,7 +23,6 @@ from include.backup.errors import (
     ParameterError,
     RestoreDiffersError,
     RestoreError,
-    RestoreRefusedError,
 )
 from include.backup.manifest import Manifest
 from include.backup.policy import SourcePolicy
@@ -105,11 +104,12 @@ def test_a_file_with_other_content_is_not_replaced_unasked(archived: StepContext
     mine = root / f"files/{parse_bucket(archived)}/users/1/note.txt"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    with pytest.raises(RestoreRefusedError, match=r"1 files are in .* with other content .*note\.txt.*--overwrite"):
-        put_back(archived, target)
-    assert [path.name for path in root.rglob("*") if path.is_file()] == ["note.txt"]
+    report = put_back(archived, target)
+    assert (report.written, report.compared, report.left) == (7, 7, 1)  # the others are not kept from whoever lost them
+    assert list(report.lines())[1].startswith("1 files there have other content and were left as they are")
     assert mine.read_bytes() == b"mine"
-    put_back(archived, target, overwrite=True)
+    report = put_back(archived, target, overwrite=True)
+    assert (report.written, report.compared, report.left, len([*report.lines()])) == (1, 8, 0, 1)
     assert mine.read_bytes() == b"note"
 
 
@@ -201,13 +201,21 @@ def test_the_command_line_shows_first_and_puts_back_then(
 def test_files_that_are_put_back_into_their_own_bucket_are_on_record_as_production(
     cli: CommandLine, of_the_policy: StepContext, stack: Stack
 ) -> None:
-    own, (lost, *_) = parse_bucket(of_the_policy), chosen_files(manifest_of(of_the_policy), bucket=None, prefix="")
+    own = parse_bucket(of_the_policy)
+    lost, changed, *_ = chosen_files(manifest_of(of_the_policy), bucket=None, prefix="")
     owner = owner_of(stack)
     owner.delete_object(Bucket=own, Key=lost.key)
     command = cli.with_environment(AIRFLOW_CONN_OWNER=store_json(owners_connection(stack)))
     into = ("--to-bucket", own, "--connection", "owner", "--yes", "--json")
-    done = command.here("restore-attachments", SOURCE, of_the_policy.backup_id, *into)
-    assert (done.code, done.document["report"]["written"]) == (0, 1), done.err
+    good = owner.get_object(Bucket=own, Key=changed.key)["Body"].read()
+    owner.put_object(Bucket=own, Key=changed.key, Body=b"newer")
+    try:
+        done = command.here("restore-attachments", SOURCE, of_the_policy.backup_id, *into)
+        assert owner.get_object(Bucket=own, Key=changed.key)["Body"].read() == b"newer"
+    finally:
+        owner.put_object(Bucket=own, Key=changed.key, Body=good)
+    report = done.document["report"]
+    assert (done.code, report["written"], report["left"]) == (4, 1, 1), done.err
     assert hashlib.sha256(owner.get_object(Bucket=own, Key=lost.key)["Body"].read()).hexdigest() == lost.sha256
     assert restore_on_record(of_the_policy.store, done.document)["production"] is True
 

@@ -13,7 +13,7 @@ from include.backup.archive.reader import ArchiveReader
 from include.backup.attachments.record import AttachedFile
 from include.backup.attachments.targets import FileTarget
 from include.backup.catalog import Catalog
-from include.backup.errors import MemberHashError, ParameterError, RestoreDiffersError, RestoreRefusedError
+from include.backup.errors import MemberHashError, ParameterError, RestoreDiffersError
 from include.backup.in_use import reading_all
 from include.backup.manifest import Manifest, Member
 from include.backup.store import ObjectStore
@@ -36,6 +36,11 @@ class FilesPlan:
     @property
     def to_write(self) -> tuple[AttachedFile, ...]:
         return (*self.missing, *self.differs) if self.overwrite else self.missing
+
+    @property
+    def left(self) -> tuple[AttachedFile, ...]:
+        """Files that stay as they are, with other content than the backup's."""
+        return () if self.overwrite else self.differs
 
     @property
     def archives(self) -> tuple[str, ...]:
@@ -63,7 +68,8 @@ class FilesPlan:
         yield f"files of    {self.backup_id}"
         yield f"into        {self.target}"
         yield f"writes      {len(self.to_write)} files, {size} bytes, out of {', '.join(self.archives) or 'no archive'}"
-        yield f"there       {len(self.same)} with the same bytes, {len(self.differs)} with others"
+        others = "replaced" if self.overwrite else "left as they are"
+        yield f"there       {len(self.same)} with the same bytes, {len(self.differs)} with others, to be {others}"
         for file in self.differs[:SHOWN]:
             yield f"differs     {file.bucket}/{file.key}"
         if len(self.differs) > SHOWN:
@@ -78,17 +84,20 @@ class FilesReport:
     written: int
     written_bytes: int
     compared: int
+    left: int
     seconds: float
     target: str = field(default="")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def line(self) -> str:
-        return (
-            f"{self.written} files, {self.written_bytes} bytes, put into {self.target}; all {self.compared} there "
+    def lines(self) -> Iterator[str]:
+        yield (
+            f"{self.written} files, {self.written_bytes} bytes, put into {self.target}; {self.compared} there "
             f"have the bytes of {self.backup_id}, {self.seconds:.1f} s"
         )
+        if self.left:
+            yield f"{self.left} files there have other content and were left as they are; --overwrite replaces them"
 
 
 def chosen_files(manifest: Manifest, *, bucket: str | None, prefix: str) -> tuple[AttachedFile, ...]:
@@ -125,16 +134,10 @@ def restore_files(
 ) -> FilesReport:
     """Write what the plan says, then read all of it back and compare by hash; nothing is ever deleted.
 
-    Raises RestoreRefusedError while files with other content are in the way, MemberHashError for a file that is
-    damaged in its archive (it is not written), RestoreDiffersError when the target does not hold what was written.
+    Raises MemberHashError for a file that is damaged in its archive (it is not written), RestoreDiffersError when
+    the target does not hold what was written.
     """
     started = time.monotonic()
-    if plan.differs and not plan.overwrite:
-        names = ", ".join(f"{file.bucket}/{file.key}" for file in plan.differs[:SHOWN])
-        raise RestoreRefusedError(
-            f"{len(plan.differs)} files are in {plan.target} with other content ({names}); look at them, and add "
-            "--overwrite to replace them"
-        )
     manifests = {backup_id: catalog.manifest(backup_id) for backup_id in plan.archives}
     sources = {backup_id: _Source(store, manifest) for backup_id, manifest in manifests.items()}
     done = 0
@@ -155,6 +158,7 @@ def restore_files(
         written=len(plan.to_write),
         written_bytes=done,
         compared=len(everything),
+        left=len(plan.left),
         seconds=round(time.monotonic() - started, 3),
         target=plan.target,
     )

@@ -12,7 +12,13 @@ from include.backup.backup_id import parse_backup_id
 from include.backup.cli.restoring import record_done, restore_context
 from include.backup.cli.session import Session
 from include.backup.connections import StoreConnection
-from include.backup.errors import ConnectionDefinitionError, ParameterError, RestoreRefusedError, SettingsError
+from include.backup.errors import (
+    ConnectionDefinitionError,
+    ParameterError,
+    RestoreDiffersError,
+    RestoreRefusedError,
+    SettingsError,
+)
 from include.backup.inventory import LATEST, LATEST_PROVEN, Standing, find_backup, standing_of
 from include.backup.manifest import Manifest
 from include.backup.store import Encryption, ObjectStore
@@ -46,8 +52,8 @@ def run(session: Session) -> int:
         "report": report.to_dict(),
         **record_done(session, restore_context(session), facts),
     }
-    session.output.result("restore-attachments", document, [report.line()])
-    return 0
+    session.output.result("restore-attachments", document, report.lines())
+    return RestoreDiffersError.exit_code if report.left else 0
 
 
 def _manifest(session: Session) -> Manifest:

@@ -13,9 +13,10 @@ examples:
 
 BACKUP_ID is that of an archive of the kind attachments, or of the full backup of the same run; latest and
 latest-proven are those of attachments. A bucket is reached by the policy's attachments.connection, or by --connection:
-its key must be allowed to write. Files that are there with other content are left alone without --overwrite; nothing
-is deleted. All files are read back and compared by hash at the end. In a folder, keys that are no harmless paths
-become hashed/<sha256>. Archives in GLACIER or DEEP_ARCHIVE have to be thawed first.
+its key must be allowed to write. Without --overwrite, files that are there with other content are left alone: the
+others are put back, and the command ends with 4. Nothing is deleted. What is put back, and what was there with the
+same bytes, is compared by hash at the end. In a folder, keys that are no harmless paths become hashed/<sha256>.
+Archives in GLACIER or DEEP_ARCHIVE have to be thawed first.
 """
 
 
