@@ -23,6 +23,7 @@ class HostedFacts:
     is_superuser: bool
     database: str
     settable: frozenset[str]
+    grantable: frozenset[str]
     schemas: frozenset[str]
     installed: frozenset[str]
     installable: frozenset[str]

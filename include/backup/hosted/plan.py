@@ -13,13 +13,13 @@ from include.backup.connections import DatabaseConnection
 from include.backup.errors import RestoreRefusedError
 from include.backup.hosted.facts import HostedFacts, columns_of, read_facts
 from include.backup.hosted.provider import is_managed, is_reserved_role
-from include.backup.hosted.scope import Scope, needed_roles, scope_of
+from include.backup.hosted.scope import LeftOut, Scope, needed_roles, scope_of
 from include.backup.inventory import Standing
 from include.backup.manifest import Manifest, TableData
 from include.backup.postgres.session import connect, query
 from include.backup.postgres.toc import Toc, parse_copy, read_toc
 from include.backup.postgres.tools import PostgresTools
-from include.backup.quarantine.kinds import Item, Kind
+from include.backup.quarantine.kinds import Item, Kind, job_name
 from include.backup.restore.plan import GLOBALS_MEMBER, TOC_MEMBER, tools_for_target
 from include.backup.restore.statements import RoleStatements, missing_roles, unquoted
 from include.backup.restore.target import Target, shown
@@ -117,7 +117,7 @@ def plan_project_restore(request: ProjectRequest) -> ProjectPlan:
         facts=facts,
         scope=scope,
         roles=roles,
-        cron_jobs=_cron_jobs(reader, manifest, scope),
+        cron_jobs=_scheduled(_cron_jobs(reader, manifest, scope), facts, roles, scope),
     )
     _check_tables(plan)
     return plan
@@ -193,10 +193,9 @@ def _columns(table: TableData) -> list[str]:
     return [unquoted(name.strip()) for name in text.split(", ")] if text else []
 
 
-def _cron_jobs(reader: ArchiveReader, manifest: Manifest, scope: Scope) -> tuple[Item, ...]:
+def _cron_jobs(reader: ArchiveReader, manifest: Manifest, scope: Scope) -> Iterator[Item]:
     """Read the jobs out of the archive: they are scheduled when the copy is released, not before."""
     wanted = {entry.dump_id for entry in scope.cron_jobs}
-    jobs: list[Item] = []
     for member in manifest.members:
         if member.table_data is None or member.table_data.dump_id not in wanted:
             continue
@@ -204,10 +203,27 @@ def _cron_jobs(reader: ArchiveReader, manifest: Manifest, scope: Scope) -> tuple
         stripped = without_trailer(iter([reader.read(member.name)]), name=member.name)
         for line in b"".join(stripped).decode().split("\n")[:-1]:
             row = dict(zip(names, map(_unescaped, line.split("\t")), strict=True))
+            jobid, user = str(row["jobid"]), str(row["username"])
             state = {name: row[name] for name in ("schedule", "command", "username")}
-            name = row.get("jobname") or f"job {row['jobid']}"
-            jobs.append(Item(kind=Kind.CRON_SCHEDULE, name=name, state={**state, "active": row["active"] == "t"}))
-    return tuple(jobs)
+            yield Item(
+                kind=Kind.CRON_SCHEDULE,
+                name=job_name(jobid, row.get("jobname"), user),
+                state={**state, "jobname": row.get("jobname") or f"job {jobid}", "active": row["active"] == "t"},
+            )
+
+
+def _scheduled(jobs: Iterator[Item], facts: HostedFacts, roles: RoleStatements, scope: Scope) -> tuple[Item, ...]:
+    """Return the jobs of roles that a release may act as; what others' become would run with other rights."""
+    found: list[Item] = []
+    allowed = facts.settable | facts.grantable | set(roles.roles)
+    for job in jobs:
+        user = job.state["username"]
+        if user in allowed:
+            found.append(job)
+            continue
+        why = f"{facts.role} may not act as {user}: make and GRANT it that role first, or schedule the job by hand"
+        scope.left_out.append(LeftOut(what=f"cron job {job.name}", why=why))
+    return tuple(found)
 
 
 def _unescaped(text: str) -> str | None:

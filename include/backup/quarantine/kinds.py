@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -73,6 +74,16 @@ def put_back(session: Session, item: Item) -> None:
     _ON[item.kind](session, item)
 
 
+def job_name(jobid: str, jobname: str | None, username: str) -> str:
+    """Return what names one job of pg_cron: several roles may have jobs of the same name.
+
+    >>> job_name("3", "cleanup", "reporter"), job_name("4", None, "reporter")
+    ('cleanup (job 3 of reporter)', 'job 4 of reporter')
+    """
+    job = f"job {jobid} of {username}"
+    return f"{jobname} ({job})" if jobname else job
+
+
 def _query(session: Session, name: str) -> list[dict[str, Any]]:
     return session.execute((_SQL / f"{name}.sql").read_bytes()).fetchall()
 
@@ -91,7 +102,8 @@ def _require(session: Session, relation: str) -> None:
 def _cron_jobs(session: Session) -> Iterator[Item]:
     if _exists(session, _CRON_JOBS):
         for row in _query(session, "cron_jobs"):
-            yield Item(kind=Kind.CRON_JOB, name=row["label"], state={"jobid": row["id"], "job": row["job"]})
+            name = job_name(row["id"], row["job"].get("jobname"), row["job"]["username"])
+            yield Item(kind=Kind.CRON_JOB, name=name, state={"jobid": row["id"], "job": row["job"]})
 
 
 def _subscriptions(session: Session) -> Iterator[Item]:
@@ -199,14 +211,38 @@ def _owner(session: Session, item: Item) -> str:
 
 
 def _schedule(session: Session, item: Item) -> None:
-    """Make a job anew that was not loaded at all: on a hosted project, pg_cron runs it from its first minute."""
+    """Make a job anew that was not loaded at all: on a hosted project, pg_cron runs it from its first minute.
+
+    It belongs to the role that schedules it, so that is the one it had: with another's rights it could do more.
+    """
     _require(session, _CRON_JOBS)
     state = item.state
-    row = session.execute(
-        "SELECT cron.schedule(%s::text, %s::text, %s::text) AS jobid", (item.name, state["schedule"], state["command"])
-    ).fetchone()
-    if row and not state["active"]:
-        session.execute("SELECT cron.alter_job(job_id := %s::bigint, active := false)", (row["jobid"],))
+    # A record of an earlier version has the job's own name only as its item's.
+    name = state.get("jobname", item.name)
+    with _acting_as(session, state["username"]):
+        row = session.execute(
+            "SELECT cron.schedule(%s::text, %s::text, %s::text) AS jobid", (name, state["schedule"], state["command"])
+        ).fetchone()
+        if row and not state["active"]:
+            session.execute("SELECT cron.alter_job(job_id := %s::bigint, active := false)", (row["jobid"],))
+
+
+@contextmanager
+def _acting_as(session: Session, role: str) -> Iterator[None]:
+    """Act as a role for a while, as its member for as long where this role may only grant it."""
+    name = sql.Identifier(role)
+    granted = False
+    try:
+        with session.transaction():
+            session.execute(sql.SQL("SET LOCAL ROLE {}").format(name))
+    except psycopg.errors.InsufficientPrivilege:
+        session.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
+        session.execute(sql.SQL("SET LOCAL ROLE {}").format(name))
+        granted = True
+    yield
+    session.execute("RESET ROLE")
+    if granted:
+        session.execute(sql.SQL("REVOKE {} FROM CURRENT_USER").format(name))
 
 
 def _nothing(session: Session, item: Item) -> None:

@@ -4,6 +4,8 @@ SELECT current_user::text AS role,
        current_database()::text AS database,
        (SELECT coalesce(array_agg(r.rolname::text), '{}') FROM pg_catalog.pg_roles r
          WHERE pg_catalog.pg_has_role(current_user, r.oid, %(membership)s)) AS settable,
+       (SELECT coalesce(array_agg(r.rolname::text), '{}') FROM pg_catalog.pg_roles r
+         WHERE pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION')) AS grantable,
        (SELECT coalesce(array_agg(nspname::text), '{}') FROM pg_catalog.pg_namespace) AS schemas,
        (SELECT coalesce(array_agg(extname::text), '{}') FROM pg_catalog.pg_extension) AS installed,
        (SELECT coalesce(array_agg(DISTINCT v.name::text), '{}') FROM pg_catalog.pg_available_extension_versions v

@@ -17,7 +17,8 @@ CREATE TABLE cron.job_run_details (runid bigint PRIMARY KEY, jobid bigint, statu
 CREATE FUNCTION cron.schedule(job_name text, schedule text, command text) RETURNS bigint LANGUAGE sql
     SECURITY DEFINER SET search_path = '' AS $$
     INSERT INTO cron.job (jobname, schedule, command, username)
-    VALUES (job_name, schedule, command, session_user) RETURNING jobid
+    VALUES (job_name, schedule, command, coalesce(nullif(current_setting('role'), 'none'), session_user))
+    RETURNING jobid
 $$;
 CREATE FUNCTION cron.alter_job(
     job_id bigint, schedule text DEFAULT NULL, command text DEFAULT NULL, database text DEFAULT NULL,
@@ -25,10 +26,12 @@ CREATE FUNCTION cron.alter_job(
 ) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' AS $$
     UPDATE cron.job AS j SET active = coalesce(alter_job.active, j.active) WHERE j.jobid = job_id
 $$;
-INSERT INTO cron.job (schedule, command, active, jobname) VALUES
-    ('0 3 * * *', 'DELETE FROM public.orders WHERE false', true, 'nightly cleanup'),
-    ('*/5 * * * *', 'SELECT net.http_post(''https://example.invalid/dunning'')', true, 'send reminders; it''s "odd"'),
-    ('0 0 1 1 *', 'SELECT 1', false, 'off at the source');
+INSERT INTO cron.job (schedule, command, active, jobname, username) VALUES
+    ('0 3 * * *', 'DELETE FROM public.orders WHERE false', true, 'nightly cleanup', 'postgres'),
+    ('*/5 * * * *', 'SELECT net.http_post(''https://example.invalid/dunning'')', true, 'send reminders; it''s "odd"',
+     'postgres'),
+    ('0 0 1 1 *', 'SELECT 1', false, 'off at the source', 'postgres'),
+    ('0 4 * * *', 'SELECT 2', true, 'nightly cleanup', 'Pulse "Ops" \ team');
 
 CREATE SCHEMA net;
 CREATE TABLE net.http_request_queue (
