@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -298,8 +298,3 @@ CONTROLS: tuple[Control, ...] = (
     Control(framework=HIPAA, control="164.308(a)(7)(ii)(D)", asks="testing and revision", look=_tested),
     Control(framework=HIPAA, control="164.308(a)(7)(ii)(E)", asks="applications and data criticality", look=_critical),
 )
-
-
-def not_shown(report: Report) -> Iterator[ControlRow]:
-    """Yield the controls for which this report is no evidence."""
-    return (row for row in report.controls if row.state is not Shown.SHOWN)

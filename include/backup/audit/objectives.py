@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from include.backup.audit.event_values import moment_of, number_of
-from include.backup.audit.facts import AuditFacts, BackupFact
+from include.backup.audit.facts import AuditFacts
 from include.backup.audit.report import DayExposure, ObjectiveRow, Shown
 from include.backup.audit.tiers import PASSED, known_since
 from include.backup.backup_id import parse_backup_id
@@ -203,9 +203,3 @@ def _row(name: str, objective: timedelta, measured: Sequence[float], *, never: s
 def _is_whole(backup_id: str) -> bool:
     parsed = parse_backup_id(backup_id, strict=False)
     return parsed is not None and parsed.kind in (FULL, "base")
-
-
-def newest_full(backups: Iterable[BackupFact]) -> BackupFact | None:
-    """Return the newest full backup that no restore has set aside."""
-    full = [one for one in backups if one.kind == FULL and one.tier != "safety"]
-    return max(full, key=lambda one: (one.run_after, one.backup_id), default=None)

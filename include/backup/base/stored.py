@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from include.backup.backup_id import parse_backup_id
 from include.backup.base.record import BaseFacts
-from include.backup.catalog import ARCHIVE_SUFFIX, MANIFEST_SUFFIX, Catalog
+from include.backup.catalog import Catalog
 from include.backup.errors import ArchiveError, BackupMissingError
 from include.backup.inventory import Standing, listed_standing
 from include.backup.manifest import Manifest, read_manifest
@@ -127,10 +126,3 @@ def chain_of(backup_id: str, bases: Iterable[StoredBase]) -> tuple[StoredBase, .
         links.append(link)
         wanted = link.base.parent
     return tuple(reversed(links))
-
-
-def is_base_object(key: str) -> bool:
-    """Tell whether a key is that of a base backup's archive or manifest."""
-    name = key.rsplit("/", 1)[-1].removesuffix(MANIFEST_SUFFIX).removesuffix(ARCHIVE_SUFFIX)
-    parsed = parse_backup_id(name, strict=False)
-    return parsed is not None and parsed.kind == "base"
