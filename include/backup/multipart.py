@@ -89,7 +89,7 @@ def upload(
 ) -> Uploaded:
     """Upload the layout's bytes; ``progress`` gets the bytes of each finished part.
 
-    Unfinished uploads of the same key are resumed where their parts have the right checksum; all others
+    An unfinished upload of the same key that has parts with checksums is resumed where these are right; all others
     are aborted, so that a killed try leaves nothing to pay for. ``sent`` is what this very upload sent before.
     Raises ObjectExistsError when another writer made the object meanwhile.
     """
@@ -200,11 +200,23 @@ def _resume(
             int(number): {"ETag": part.etag, "ChecksumSHA256": part.checksum, "Size": part.size}
             for number, part in sent.parts.items()
         }
-    abort_unfinished(store, plan.key, keep=unfinished[0])
+    found = ((upload_id, _sent_before(store, plan, upload_id)) for upload_id in unfinished)
+    upload_id, parts = next(((one, parts) for one, parts in found if parts), (None, {}))
+    abort_unfinished(store, plan.key, keep=upload_id)
+    return upload_id, parts
+
+
+def _sent_before(store: ObjectStore, plan: UploadPlan, upload_id: str) -> dict[int, dict[str, Any]]:
+    """Return an unfinished upload's parts; none when it was not begun for this plan.
+
+    Preflight tries whether a key may be written by beginning an upload: without class, tags and checksums.
+    """
     with store.errors(plan.key, "list the parts of"):
-        pages = store.s3.get_paginator("list_parts").paginate(Bucket=store.bucket, Key=plan.key, UploadId=unfinished[0])
-        parts = {part["PartNumber"]: dict(part) for page in pages for part in page.get("Parts", [])}
-    return unfinished[0], parts
+        paginator = store.s3.get_paginator("list_parts")
+        pages = list(paginator.paginate(Bucket=store.bucket, Key=plan.key, UploadId=upload_id))
+    parts = {part["PartNumber"]: dict(part) for page in pages for part in page.get("Parts", [])}
+    as_planned = all(page.get("StorageClass", plan.storage_class) == plan.storage_class for page in pages)
+    return parts if as_planned and any("ChecksumSHA256" in part for part in parts.values()) else {}
 
 
 def _unfinished(store: ObjectStore, key: str) -> list[str]:

@@ -162,13 +162,29 @@ def test_a_manifest_that_is_there_with_other_content(staged: StepContext, monkey
     assert staged.store.get(staged.manifest_key) == b"{}"
 
 
+def trial_of(ctx: StepContext) -> str:
+    """Leave what a preflight leaves that is killed while it tries whether the archive's key may be written."""
+    before = unfinished(ctx)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ctx.store.s3, "abort_multipart_upload", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ctx.store.check_put(ctx.archive_key, ctx.encryption)
+    (upload_id,) = unfinished(ctx) - before
+    return upload_id
+
+
+def unfinished(ctx: StepContext) -> set[str]:
+    return {upload_id for _, upload_id, _ in ctx.store.unfinished(ctx.archive_key)}
+
+
 def test_an_upload_that_was_killed_goes_on_where_it_stopped(
     staged: StepContext, policy_source: SourcePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts of 5 MiB; the first try dies after one, and a foreign unfinished upload lies beside."""
+    """Parts of 5 MiB; the first try dies after two, and finds what a preflight began that was killed before it."""
     small = with_store(policy_source, part_size_mib=5, concurrency=1)
     monkeypatch.setattr(staged, "source", small)
     monkeypatch.setattr(upload, "MEBIBYTE", 80_000)
+    trial = trial_of(staged)
     real = multipart._Sender.send
 
     def dying(self: multipart._Sender, number: int) -> dict[str, Any]:
@@ -181,6 +197,8 @@ def test_an_upload_that_was_killed_goes_on_where_it_stopped(
         with pytest.raises(KeyboardInterrupt):
             upload.run(staged)
     assert not staged.manifest_is_stored()
+    assert trial not in unfinished(staged)
+    trial_of(staged)
 
     report = upload.run(staged)
 
