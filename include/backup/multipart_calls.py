@@ -62,7 +62,10 @@ def complete(
     *,
     guard: Mapping[str, str] = IF_ABSENT,
 ) -> None:
-    """Make the object of its parts; raises ObjectExistsError when somebody else wrote it, as ``guard`` notices."""
+    """Make the object of its parts; raises ObjectExistsError when somebody else wrote it, as ``guard`` notices.
+
+    An object of exactly these parts that was absent before is this one: the client asks again when an answer is lost.
+    """
     conditions: Any = dict(guard)
     entries: Any = list(parts)
     with store.errors(key, "complete"):
@@ -73,9 +76,18 @@ def complete(
         except ClientError as error:
             if error.response["Error"].get("Code") not in {"PreconditionFailed", "412"}:
                 raise
+            if guard is IF_ABSENT and _is_made(store, key, parts):
+                store.abort(key, upload_id)
+                return
             raise ObjectExistsError(
                 f"{store.url(key)} was written by another run meanwhile; it was left as it is"
             ) from error
+
+
+def _is_made(store: ObjectStore, key: str, parts: Sequence[Mapping[str, Any]]) -> bool:
+    there = store.head(key)
+    known = all("ChecksumSHA256" in part for part in parts)
+    return known and there is not None and there.checksum == composite_of(parts)
 
 
 def part_checksum(digest: bytes) -> str:

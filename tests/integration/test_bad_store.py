@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from include.aws.render import render
 from include.backup import multipart
@@ -222,6 +223,24 @@ def test_an_upload_that_was_killed_before_its_manifest_writes_only_that(
     assert before == staged.store.head(staged.archive_key)
     assert report.resumed_parts == report.parts
     verify.run(staged)
+
+
+def test_an_upload_whose_answer_was_lost_is_the_one_that_is_found(
+    staged: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client asks again by itself, and then the object is there: by this very upload."""
+    s3 = staged.store.s3
+    real = s3.complete_multipart_upload
+
+    def twice(**arguments: Any) -> Any:
+        real(**arguments)
+        raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "CompleteMultipartUpload")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "complete_multipart_upload", twice)
+        assert upload.run(staged).already_stored is False
+    verify.run(staged)
+    assert unfinished(staged) == set()
 
 
 def test_staging_is_kept_while_nothing_is_stored(staged: StepContext) -> None:
