@@ -15,6 +15,7 @@ from include.backup import multipart
 from include.backup.connection_spec import Secret
 from include.backup.connections import StoreConnection
 from include.backup.errors import (
+    ArchiveError,
     ArchiveWithoutManifestError,
     BackupError,
     BackupMissingError,
@@ -28,6 +29,7 @@ from include.backup.errors import (
     StoreDeniedError,
     StoreUnreachableError,
 )
+from include.backup.manifest import Manifest
 from include.backup.policy import SourcePolicy
 from include.backup.steps import close_staging, compress, dump, preflight, upload, verify
 from include.backup.steps.context import StepContext
@@ -222,6 +224,22 @@ def test_an_upload_that_was_killed_before_its_manifest_writes_only_that(
 
     assert before == staged.store.head(staged.archive_key)
     assert report.resumed_parts == report.parts
+    verify.run(staged)
+
+
+def test_a_manifest_that_nobody_could_read_is_not_stored(staged: StepContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = upload._manifest
+
+    def doubled(*arguments: Any) -> Manifest:
+        manifest = real(*arguments)
+        return replace(manifest, members=(*manifest.members, manifest.members[-1]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upload, "_manifest", doubled)
+        with pytest.raises(ArchiveError, match="is there twice"):
+            upload.run(staged)
+    assert not staged.manifest_is_stored()
+    upload.run(staged)
     verify.run(staged)
 
 

@@ -115,7 +115,7 @@ def _pack(ctx: StepContext, toc: Toc, started: float) -> Pack:
         excluded_tables=ctx.source.excluded_tables,
     )
     ctx.staging.write(README_FILE, readme)
-    files = sorted((path for path in data.iterdir() if not path.name.endswith(".tmp")), key=_size, reverse=True)
+    files = sorted(_dumped_files(data), key=_size, reverse=True)
     found = {path.name.removesuffix(".zst") for path in files}
     if missing := sorted(set(tables) - found):
         raise MemberMissingError(
@@ -136,6 +136,14 @@ def _pack(ctx: StepContext, toc: Toc, started: float) -> Pack:
         pg_restore_minimum=toc.pg_restore_minimum,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _dumped_files(data: Path) -> list[Path]:
+    """Return the dump's files; a raw one that a kill has left beside its compressed one is removed."""
+    for path in list(data.iterdir()):
+        if path.with_name(f"{path.name}.zst").exists():
+            path.unlink()
+    return [path for path in data.iterdir() if not path.name.endswith(".tmp")]
 
 
 def _member(ctx: StepContext, path: Path, tables: Mapping[str, TocEntry]) -> StagedMember:
@@ -183,7 +191,7 @@ def _inspect(path: Path, *, table_data: bool) -> MemberFacts:
 
 
 def _compress(ctx: StepContext, path: Path, *, table_data: bool) -> tuple[Path, MemberFacts]:
-    """Replace a raw file by its compressed one; a kill leaves either the raw file or the whole new one."""
+    """Replace a raw file by its compressed one; a kill leaves the raw file, the whole new one, or both."""
     target = path.with_name(f"{path.name}.zst")
     temporary = path.with_name(f"{path.name}.zst.tmp")
     facts = compress_file(

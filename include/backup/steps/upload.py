@@ -91,11 +91,15 @@ def run(ctx: StepContext) -> UploadReport:
 def store_manifest(
     ctx: StepContext, plan: UploadPlan, uploaded: Uploaded, manifest: Manifest, seconds: float
 ) -> UploadReport:
-    """Make a backup of an archive that is stored; an earlier try's manifest goes before this one's."""
+    """Make a backup of an archive that is stored; an earlier try's manifest goes before this one's.
+
+    Raises ArchiveError for one that nobody could read, before it is stored.
+    """
     content = ctx.staging.read(UPLOAD_FILE) or manifest.to_json()
+    readable = read_manifest(content, name=ctx.backup_id)
     ctx.staging.write(UPLOAD_FILE, content)
     ctx.store.put_if_absent(ctx.manifest_key, content, encryption=ctx.encryption, tags=plan.tags)
-    record_stored(ctx, read_manifest(content, name=ctx.backup_id), content)
+    record_stored(ctx, readable, content)
     return UploadReport(
         backup_id=ctx.backup_id,
         key=ctx.store.url(plan.key),
