@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from include.backup.audit.people import restore_rows, unapproved
+from include.backup.chain import user_name
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import QuarantineError
+from include.backup.evidence import open_ledger
+from include.backup.policy import SHIPPED_POLICY, load_policy
 from include.backup.quarantine import quarantine, quarantined, release
 from include.backup.quarantine.kinds import Item, Kind
 from include.backup.quarantine.record import SCHEMA
@@ -252,7 +257,9 @@ def test_what_a_role_may_not_switch_off_is_named(acting: DatabaseConnection, cli
             session.execute("REVOKE postgres FROM pulse_backup; ALTER ROLE postgres PASSWORD NULL")
 
 
-def test_the_command_line_shows_and_releases(acting: DatabaseConnection, cli: CommandLine, cli_server: Server) -> None:
+def test_the_command_line_shows_and_releases_and_leaves_evidence(
+    acting: DatabaseConnection, cli: CommandLine, cli_server: Server, make_context: ContextMaker
+) -> None:
     before = state(cli_server)
     refused = cli.here("quarantine", "release", SOURCE, "--database", "acting", *TARGET, "--yes")
     assert refused.code == 1
@@ -264,10 +271,19 @@ def test_the_command_line_shows_and_releases(acting: DatabaseConnection, cli: Co
     asked = cli.here("quarantine", "release", SOURCE, "--database", "acting", *TARGET)
     assert asked.code == 2
     assert "add --yes" in asked.error
-    done = cli.run("quarantine", "release", SOURCE, "--database", "acting", *TARGET, "--yes")
+    why = ("--yes", "--reason", "CHG-7", "--json")
+    done = cli.run("quarantine", "release", SOURCE, "--database", "acting", *TARGET, *why)
     assert done.code == 0, done.err
-    assert "is released" in done.out
     assert state(cli_server) == before
+    assert done.document["recorded"] is True
+    ledger = open_ledger(load_policy(SHIPPED_POLICY).source(SOURCE), make_context().store)
+    event = ledger.find(f"release:{done.document['release_id']}")
+    assert event is not None
+    assert event.actor.endswith(f" by {user_name()}")
+    assert (event.facts["database"], event.facts["reason"]) == ("acting", "CHG-7")
+    assert event.facts["released"] == Counter(item["kind"] for item in shown["items"])
+    (row,) = restore_rows([event])
+    assert (row.what, unapproved(row)) == ("acting acts again", False)
 
 
 def test_a_restored_copy_is_quarantined_compared_and_can_be_released(
@@ -293,6 +309,7 @@ def test_a_restored_copy_is_quarantined_compared_and_can_be_released(
             session.execute("DELETE FROM public.orders WHERE id = 10")
         released = cli.here("quarantine", "release", SOURCE, "--database", "copy", *TARGET, "--yes")
         assert released.code == 0, released.err
+        assert "copy is released" in released.out
         with cli_server.session("copy") as session:
             row = session.execute(STATE).fetchone()
         assert row is not None

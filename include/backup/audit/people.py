@@ -71,6 +71,8 @@ def _what(facts: Mapping[str, Any]) -> str:
     if "target" in facts and "database" not in facts:
         return f"point in time: {facts['target']}"
     database = text_of(facts.get("database")) or "?"
+    if "released" in facts:
+        return f"{database} acts again"
     tables = facts.get("tables") if isinstance(facts.get("tables"), list) else None
     if tables or "mode" in facts:
         return f"tables into {database}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from include.backup.cli.output import columns
 from include.backup.cli.restore import target_connection
+from include.backup.cli.restoring import record_release
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.quarantine import quarantined, release
@@ -32,7 +33,8 @@ def run(session: Session) -> int:
         _confirm(arguments.database)
     report = release(endpoint)
     done = f"{arguments.database} is released: {len(report.items)} things act again"
-    session.output.result("quarantine", {"action": "release", **document, **report.to_dict()}, [done])
+    on_record = record_release(session, endpoint, report)
+    session.output.result("quarantine", {"action": "release", **document, **report.to_dict(), **on_record}, [done])
     return 0
 
 

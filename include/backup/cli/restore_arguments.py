@@ -64,7 +64,8 @@ examples:
   python -m include.backup quarantine release pulse_messages --database pulse_restored --yes
 
 A restored copy brings its source's cron jobs, webhooks, queued requests and subscriptions with it. `restore` switches
-them off, so that the copy does not act on the world a second time; the copy itself records what was off.
+them off, so that the copy does not act on the world a second time; the copy itself records what was off. Who released
+it, when and why is left as evidence in the source's store.
 """
 
 
@@ -173,5 +174,6 @@ def add_quarantine(commands: Commands) -> None:
     command.add_argument("source", metavar="SOURCE", help="a source of the policy, e.g. pulse_messages")
     command.add_argument("--database", required=True, metavar="NAME", help="the restored copy")
     add_server(command)
+    command.add_argument("--reason", default="", help="for the evidence")
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.set_defaults(tier=None)

@@ -1,7 +1,8 @@
-"""What commands need that restore: the steps' context, and the evidence of what was done."""
+"""What commands need that restore or release: the steps' context, and the evidence of what was done."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,9 +10,11 @@ from include.backup.chain import new_run
 from include.backup.cli.session import Session
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import BackupError
-from include.backup.evidence import EventKind
+from include.backup.evidence import EventKind, open_ledger
+from include.backup.quarantine import ReleaseReport
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import place
+from include.backup.restore.order import make_restore_id
 from include.backup.restore.restore import default_jobs
 
 
@@ -66,12 +69,32 @@ def record_done(session: Session, ctx: RestoreContext, facts: Mapping[str, Any])
     return {"restore_id": ctx.restore_id, "recorded": recorded(session, append)}
 
 
-def recorded(session: Session, record: Callable[[], None]) -> bool:
+def record_release(session: Session, endpoint: DatabaseConnection, report: ReleaseReport) -> dict[str, Any]:
+    """Leave the evidence that a copy acts again: who released it, and how much of what; return what documents say."""
+    run = new_run()
+    release_id = make_restore_id(run_after=run.run_after, dag_id=run.dag_id, run_id=run.run_id)
+    kept = {
+        "database": endpoint.dbname,
+        "address": f"{endpoint.host}:{endpoint.port}",
+        "released": dict(Counter(item.kind for item in report.items)),
+        "requested_by": run.triggered_by,
+        "reason": session.arguments.reason,
+    }
+
+    def append() -> None:
+        open_ledger(session.source, session.store).append(
+            EventKind.RESTORE, subject=release_id, actor=run.actor, facts=kept, once=f"release:{release_id}"
+        )
+
+    return {"release_id": release_id, "recorded": recorded(session, append, done="released")}
+
+
+def recorded(session: Session, record: Callable[[], None], *, done: str = "restored") -> bool:
     """Record what is done, and say whether that is stored: whoever may only read the bucket can restore too."""
     try:
         record()
     except BackupError as error:
-        session.log.warning("it is restored, and that is NOT on record (%s): keep what this command prints", error)
+        session.log.warning("it is %s, and that is NOT on record (%s): keep what this command prints", done, error)
         return False
     return True
 
