@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -103,7 +104,7 @@ def test_what_was_quarantined_no_longer_acts_and_a_release_puts_exactly_that_bac
     before = state(cli_server)
     assert requests(cli_server) == 6  # it does act: two webhooks for each of three orders; the partition's is off
 
-    report = quarantine(acting)
+    report = quarantine(acting, source=SOURCE)
 
     assert report.not_switched_off == ()
     names = {(item.kind, item.name) for item in report.items}
@@ -143,8 +144,8 @@ def test_a_second_quarantine_changes_nothing_and_forgets_nothing(
     acting: DatabaseConnection, cli_server: Server
 ) -> None:
     before = state(cli_server)
-    first = quarantine(acting)
-    assert quarantine(acting) == first
+    first = quarantine(acting, source=SOURCE)
+    assert quarantine(acting, source=SOURCE) == first
     release(acting)
     assert state(cli_server) == before
 
@@ -152,7 +153,7 @@ def test_a_second_quarantine_changes_nothing_and_forgets_nothing(
 def test_a_release_that_cannot_put_everything_back_puts_back_nothing(
     acting: DatabaseConnection, cli_server: Server
 ) -> None:
-    quarantine(acting)
+    quarantine(acting, source=SOURCE)
     with cli_server.session("acting") as session:
         session.execute("DELETE FROM cron.job WHERE jobname = 'nightly cleanup'")
     off = state(cli_server)
@@ -163,7 +164,7 @@ def test_a_release_that_cannot_put_everything_back_puts_back_nothing(
 
 
 def test_erasures_run_before_anything_acts_again(acting: DatabaseConnection, cli_server: Server) -> None:
-    quarantine(acting)
+    quarantine(acting, source=SOURCE)
     with pytest.raises(QuarantineError, match="erasure 2 of 2 failed"):
         release(acting, erasures=("DELETE FROM public.orders WHERE id = 1", "DELETE FROM public.nothing"))
     with cli_server.session("acting") as session:
@@ -177,7 +178,7 @@ def test_the_record_is_shown_to_nobody_else(acting: DatabaseConnection, cli_serv
     with cli_server.session("acting") as session:
         session.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO anon")
         session.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO anon")
-    quarantine(acting)
+    quarantine(acting, source=SOURCE)
     with cli_server.session("acting") as session:
         session.execute("SET ROLE anon")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -212,9 +213,9 @@ def test_what_a_source_brings_along_by_the_records_name_is_never_run(
         assert quarantined(acting) == ()
         with pytest.raises(QuarantineError, match=f"{SCHEMA} of planter was made neither by this role nor by a super"):
             release(acting)
-        first = quarantine(acting)
+        first = quarantine(acting, source=SOURCE)
         assert {item.kind for item in first.items} == {"cron job", "subscription", "trigger", "request", "function"}
-        assert quarantine(acting) == first
+        assert quarantine(acting, source=SOURCE) == first
         release(acting)
         assert state(cli_server) == before
         with cli_server.session("acting") as session:
@@ -231,7 +232,7 @@ def test_what_a_source_brings_along_by_the_records_name_is_never_run(
             name="nightly",
             state={"schedule": "0 3 * * *", "command": "SELECT 1", "username": "postgres", "active": True},
         )
-        assert "cron job" not in {item.kind for item in quarantine(acting, also=(scheduled,)).items}
+        assert "cron job" not in {item.kind for item in quarantine(acting, source=SOURCE, also=(scheduled,)).items}
         with pytest.raises(QuarantineError, match=r"nightly of acting cannot be put back \(there is no table cron.job"):
             release(acting)
     finally:
@@ -247,7 +248,7 @@ def test_what_a_role_may_not_switch_off_is_named(acting: DatabaseConnection, cli
         session.execute("GRANT postgres TO pulse_backup WITH INHERIT TRUE")
         session.execute("ALTER ROLE postgres PASSWORD 'ordinary'")
     try:
-        report = quarantine(replace(acting, user="postgres", password="ordinary"))  # type: ignore[arg-type]
+        report = quarantine(replace(acting, user="postgres", password="ordinary"), source=SOURCE)  # type: ignore[arg-type]
         # By cron.alter_job, as on a hosted project.
         assert {item.name for item in report.items if item.kind == "cron job"} == CRON_JOBS
         assert any("told_by_hand" in text for text in report.not_switched_off)
@@ -264,15 +265,21 @@ def test_the_command_line_shows_and_releases_and_leaves_evidence(
     refused = cli.here("quarantine", "release", SOURCE, "--database", "acting", *TARGET, "--yes")
     assert refused.code == 1
     assert "is not quarantined" in refused.error
-    quarantine(acting)
+    quarantine(acting, source=SOURCE)
     shown = cli.here("quarantine", "show", SOURCE, "--database", "acting", *TARGET, "--json").document
     assert {"kind": "cron job", "name": "nightly cleanup (job 1 of postgres)"} in shown["items"]
     assert "state" not in shown["items"][0]
     asked = cli.here("quarantine", "release", SOURCE, "--database", "acting", *TARGET)
     assert asked.code == 2
     assert "add --yes" in asked.error
-    why = ("--yes", "--reason", "CHG-7", "--json")
-    done = cli.run("quarantine", "release", SOURCE, "--database", "acting", *TARGET, *why)
+    with cli_server.session("acting") as session:
+        row = session.execute("SELECT obj_description(%s::regnamespace)", (SCHEMA,)).fetchone()
+    assert row is not None
+    # The copy itself says how it is released.
+    python, module, package, *command = shlex.split(row[0].split("`")[1])
+    assert (python, module, package) == ("python", "-m", "include.backup")
+    as_told = cli.with_environment(PGPASSWORD=str(acting.password))
+    done = as_told.run(*command, "--yes", "--reason", "CHG-7", "--json")
     assert done.code == 0, done.err
     assert state(cli_server) == before
     assert done.document["recorded"] is True

@@ -13,6 +13,7 @@ from include.backup.connection_spec import ConnectionSpec
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ParameterError
 from include.backup.inventory import standing_of
+from include.backup.quarantine import release_command
 from include.backup.restore.order import Strategy
 from include.backup.restore.plan import Preview, RestoreRequest, plan_restore
 from include.backup.restore.restore import RestoreReport, default_jobs, restore
@@ -51,7 +52,7 @@ def run(session: Session) -> int:
         "report": report.to_dict(),
         **record_restore(session, restore_context(session), plan.request.target.endpoint, _facts(report)),
     }
-    session.output.result("restore", document, _lines(report))
+    session.output.result("restore", document, _lines(report, plan.request))
     return 0
 
 
@@ -123,11 +124,11 @@ def _facts(report: RestoreReport) -> dict[str, Any]:
     }
 
 
-def _lines(report: RestoreReport) -> list[str]:
+def _lines(report: RestoreReport, request: RestoreRequest) -> list[str]:
     lines = [report.line()]
     if report.quarantine is not None:
         lines.append(report.quarantine.line())
     if report.quarantine is not None and report.quarantine.items:
-        lines.append(f"release it with: quarantine release SOURCE --database {report.database}, and the same server")
+        lines.append(f"release it with: {release_command(request.target.endpoint, source=request.manifest.source)}")
     rows = [[name, f"{seconds:.1f} s"] for name, seconds in report.durations.items()]
     return [*lines, *columns(("part", "took"), rows)]

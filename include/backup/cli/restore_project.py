@@ -12,6 +12,7 @@ from include.backup.errors import ParameterError
 from include.backup.hosted.plan import ProjectPlan, ProjectRequest, plan_project_restore
 from include.backup.hosted.restore import ProjectReport, restore_project
 from include.backup.inventory import standing_of
+from include.backup.quarantine import release_command
 from include.backup.restore.restore import default_jobs
 
 
@@ -41,7 +42,7 @@ def run(session: Session) -> int:
         "report": report.to_dict(),
         **record_restore(session, restore_context(session), plan.request.endpoint, facts),
     }
-    session.output.result("restore-project", document, _lines(report))
+    session.output.result("restore-project", document, _lines(report, plan))
     return 0
 
 
@@ -72,8 +73,11 @@ def _confirm(plan: ProjectPlan) -> None:
         raise ParameterError("that is not the host; nothing was changed")
 
 
-def _lines(report: ProjectReport) -> list[str]:
+def _lines(report: ProjectReport, plan: ProjectPlan) -> list[str]:
     lines = [report.line(), report.quarantine.line()]
+    if report.quarantine.items:
+        command = release_command(plan.request.endpoint, source=plan.request.manifest.source)
+        lines.append(f"release it with: {command}")
     lines += [f"left out    {item.line()}" for item in report.left_out]
     rows = [[name, f"{seconds:.1f} s"] for name, seconds in report.durations.items()]
     return [*lines, *columns(("part", "took"), rows)]

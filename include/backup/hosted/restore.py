@@ -90,7 +90,7 @@ def restore_project(
         with timed(work.durations, "schema"):
             objects = work.compare_schema(folder)
         with timed(work.durations, "quarantine"):
-            secluded = quarantine(plan.request.endpoint, also=plan.cron_jobs)
+            secluded = quarantine(plan.request.endpoint, source=request.manifest.source, also=plan.cron_jobs)
         log.info("%s", secluded.line())
         with timed(work.durations, "compare"):
             compared = work.compare()

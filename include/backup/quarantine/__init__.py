@@ -7,7 +7,17 @@ from include.backup.quarantine.quarantine import (
     quarantine,
     quarantined,
     release,
+    release_command,
 )
 from include.backup.quarantine.record import Seclusion
 
-__all__ = ["QuarantineReport", "ReleaseReport", "Seclusion", "changed_tables", "quarantine", "quarantined", "release"]
+__all__ = [
+    "QuarantineReport",
+    "ReleaseReport",
+    "Seclusion",
+    "changed_tables",
+    "quarantine",
+    "quarantined",
+    "release",
+    "release_command",
+]

@@ -6,6 +6,7 @@ a second time: customers get mails twice, a payment is called again. So they are
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -65,16 +66,18 @@ class ReleaseReport:
         }
 
 
-def quarantine(endpoint: Endpoint, *, also: Iterable[Item] = ()) -> QuarantineReport:
+def quarantine(endpoint: Endpoint, *, source: str, also: Iterable[Item] = ()) -> QuarantineReport:
     """Switch off what the copy would do by itself; again is no harm. All or nothing but for what this role may not.
 
-    ``also`` is recorded as it is: things that were left out of the copy and are made when it is released.
+    ``source`` is whose copy it is. ``also`` is recorded as it is: things that were left out of the copy and are made
+    when it is released.
     """
     with _session(endpoint) as session:
         found = (*find(session), *also)
         if not found and find_record(session) is None:
             return QuarantineReport(items=())
-        record = make_record(session)
+        command = release_command(endpoint, source=source)
+        record = make_record(session, remark=f"What was switched off in this restored copy; `{command}` puts it back")
         failed = []
         for item in found:
             try:
@@ -115,6 +118,16 @@ def release(endpoint: Endpoint, *, erasures: Sequence[str] = ()) -> ReleaseRepor
                 ) from error
         record.forget()
         return ReleaseReport(items=items, erasures=len(erasures))
+
+
+def release_command(endpoint: Endpoint, *, source: str) -> str:
+    """Return the command that releases a copy, for as long as it has its name; the password is PGPASSWORD."""
+    known = endpoint.libpq_parameters()
+    words = ["python", "-m", "include.backup", "quarantine", "release", source, "--database", known["dbname"]]
+    for name in ("host", "port", "user", "sslmode", "sslrootcert"):
+        if name in known:
+            words += [f"--{name}", known[name]]
+    return shlex.join(words)
 
 
 def changed_tables(items: Iterable[Seclusion]) -> frozenset[tuple[str, str]]:

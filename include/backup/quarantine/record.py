@@ -19,7 +19,6 @@ from include.backup.quarantine.kinds import Item, Session
 
 SCHEMA = "backup_quarantine"
 _RECORDS = Path(__file__).resolve().parents[2] / "sql" / "quarantine" / "records.sql"
-_REMARK = "What was switched off in this restored copy; `python -m include.backup quarantine release` puts it back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +80,8 @@ def strange_records(session: Session) -> tuple[str, ...]:
     return tuple(f"{row['schema']} of {row['owner']}" for row in _records(session) if not row["trusted"])
 
 
-def make_record(session: Session) -> Record:
-    """Return the record, made where there was none; nobody else sees it."""
+def make_record(session: Session, *, remark: str) -> Record:
+    """Return the record, made where there was none; nobody else sees it. ``remark`` is for whoever finds its schema."""
     record = find_record(session) or Record(session=session, schema=_free_name(session))
     schema = sql.Identifier(record.schema)
     session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
@@ -98,7 +97,7 @@ def make_record(session: Session) -> Record:
         who = sql.SQL(grantee) if grantee == "PUBLIC" else sql.Identifier(grantee)
         session.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, who))
         session.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, who))
-    session.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_REMARK)))
+    session.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(remark)))
     return record
 
 

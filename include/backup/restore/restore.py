@@ -131,7 +131,8 @@ class _Restore:
 
     def quarantine(self) -> QuarantineReport:
         """Switch off what the copy would do by itself, before anybody can use it."""
-        report = quarantine(self.plan.request.target.endpoint)
+        request = self.plan.request
+        report = quarantine(request.target.endpoint, source=request.manifest.source)
         self.log.info("%s", report.line())
         for text in report.not_switched_off:
             self.log.warning("not switched off, the copy acts: %s", text)
