@@ -31,6 +31,7 @@ from include.backup.errors import (
     TableRewrittenError,
     TornReferenceError,
 )
+from include.backup.manifest import Extension
 from include.backup.policy import SourcePolicy
 from include.backup.postgres import lock
 from include.backup.postgres import session as postgres_session
@@ -324,6 +325,24 @@ def test_a_table_that_is_rewritten_every_time_fails_by_name(
     with pytest.raises(TableRewrittenError, match=r"public\.users was truncated, rewritten or replaced"):
         dump.run(ctx)
     assert not ctx.staging.dump.exists()
+
+
+def test_an_extension_that_was_made_after_the_snapshot_is_not_in_the_manifest(
+    make_context: ContextMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not in the dump either, so that no restore could have it."""
+    ctx = make_context()
+    ctx.staging.make()
+    real = dump.extensions
+
+    def one_more(connection: psycopg.Connection[dict[str, object]]) -> tuple[Extension, ...]:
+        return (*real(connection), Extension(name="made_meanwhile", version="1", schema="public", conditions={}))
+
+    monkeypatch.setattr(dump, "extensions", one_more)
+    dump.run(ctx)
+    names = {extension.name for extension in dump.read_facts(ctx).extensions}
+    assert "made_meanwhile" not in names
+    assert {"plpgsql", "pgcrypto"} <= names
 
 
 def test_a_table_that_stays_locked(make_context: ContextMaker, policy_source: SourcePolicy, stack: Stack) -> None:

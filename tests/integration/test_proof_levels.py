@@ -152,6 +152,22 @@ def test_a_locale_that_is_not_installed_is_replaced_and_said(backup: StoredBacku
     assert all(table.identical for table in proof.tables)
 
 
+def test_a_role_whose_name_is_not_ascii_beside_a_database_of_another_encoding(
+    site: Site, back_up: BackUp, arena: Arena
+) -> None:
+    """Names of roles are shared by databases of all encodings; the text of globals.sql is UTF-8."""
+    text = "CREATE TABLE t AS SELECT 1 AS one"
+    with site.session("postgres") as admin, site.database("proof_latin1", text, encoding="LATIN1") as database:
+        admin.execute('CREATE ROLE "jos\u00e9"')
+        try:
+            backup = back_up(database)
+        finally:
+            admin.execute('DROP ROLE "jos\u00e9"')
+    proof = arena.prove(backup)
+    assert [str(difference) for difference in proof.differences] == []
+    assert proof.result is Result.PASSED
+
+
 @contextmanager
 def extension_script() -> Iterator[None]:
     """Do in each copy what the script of such an extension would do: make its table, with its own rows."""

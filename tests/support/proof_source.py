@@ -42,12 +42,13 @@ class Site:
             yield connection
 
     @contextmanager
-    def database(self, name: str, *scripts: str | Path) -> Iterator[DatabaseConnection]:
+    def database(self, name: str, *scripts: str | Path, encoding: str = "UTF8") -> Iterator[DatabaseConnection]:
         """Make a database by scripts, and take it and the roles that they made away again."""
         identifier = sql.Identifier(name)
         with self.session("postgres") as connection:
             before = made = _roles(connection)
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(identifier))
+            locale = sql.SQL("" if encoding == "UTF8" else f"ENCODING {encoding} LOCALE 'C'")
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(identifier, locale))
             try:
                 for script in scripts:
                     with self.session(name) as inside:

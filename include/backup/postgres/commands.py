@@ -62,7 +62,10 @@ def pg_dump_command(
 def pg_dumpall_globals_command(
     tools: PostgresTools, endpoint: Endpoint, *, target: Path, role_passwords: bool
 ) -> Command:
-    """Return the dump of roles, memberships and role settings; tablespaces too, for the record."""
+    """Return the dump of roles, memberships and role settings; tablespaces too, for the record.
+
+    In UTF-8, as which it is read: without, it would be in the encoding of the database that it asks.
+    """
     return Command(
         argv=(
             tools.path("pg_dumpall"),
@@ -74,7 +77,7 @@ def pg_dumpall_globals_command(
             f"--dbname={connection_string(endpoint)}",
             f"--database={endpoint.libpq_parameters()['dbname']}",
         ),
-        environment=tool_environment(endpoint),
+        environment=tool_environment(endpoint, encoding="UTF8"),
     )
 
 

@@ -40,6 +40,7 @@ OUTPUT_SETTINGS: Mapping[str, str] = MappingProxyType(
         "idle_in_transaction_session_timeout": "0",
     }
 )
+TRANSACTION_TIMEOUT_SINCE = 17
 # Those that change the bytes of COPY; the manifest records what was in force.
 TEXT_SETTINGS = (
     "TimeZone",
@@ -50,6 +51,16 @@ TEXT_SETTINGS = (
     "lc_monetary",
 )
 _SQL = Path(__file__).resolve().parents[2] / "sql" / "catalog"
+
+
+def output_settings(major: int) -> Mapping[str, str]:
+    """Return the output settings for a server of a version that is known: the newer ones have one timeout more.
+
+    A restored database has its ALTER DATABASE … SET again, which no reading of all its rows may obey.
+    """
+    if major < TRANSACTION_TIMEOUT_SINCE:
+        return OUTPUT_SETTINGS
+    return {**OUTPUT_SETTINGS, "transaction_timeout": "0"}
 
 
 class Endpoint(Protocol):

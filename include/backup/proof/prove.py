@@ -26,7 +26,7 @@ from include.backup.errors import (
 )
 from include.backup.manifest import Manifest, fingerprint
 from include.backup.postgres.commands import ZSTD_SINCE, pg_dump_command, pg_dumpall_globals_command
-from include.backup.postgres.session import connect
+from include.backup.postgres.session import connect, output_settings
 from include.backup.postgres.toc import Toc, read_toc
 from include.backup.postgres.tools import PostgresTools, find_tools
 from include.backup.process import Command, Runner
@@ -201,7 +201,8 @@ class _Prover:
 
     def _compare_state(self, toc: Toc, loaded: Loaded) -> None:
         skipped = loaded.gaps.skipped
-        with connect(self._scratch.loader.on(loaded.database)) as connection:
+        settings = output_settings(self._tools.major)
+        with connect(self._scratch.loader.on(loaded.database), settings=settings) as connection:
             self._findings.sequences, differences = compare_sequences(connection, toc, skipped=skipped)
             self._findings.differences.extend(differences)
             self._findings.differences.extend(compare_views(connection, toc, skipped=skipped))

@@ -11,7 +11,7 @@ from include.backup.archive.members import chunks_of, without_trailer
 from include.backup.errors import ArchiveError, CommandError, CommandKilledError, RestoreError, SourceUnreachableError
 from include.backup.manifest import Manifest, Member
 from include.backup.postgres.commands import psql_copy_command
-from include.backup.postgres.session import Endpoint, connect
+from include.backup.postgres.session import Endpoint, connect, output_settings
 from include.backup.postgres.toc import CopyTarget, parse_copy
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Runner
@@ -71,6 +71,7 @@ class RowComparer:
         self._content = content
         self._jobs = jobs
         self._digests = digests or {}
+        self._settings: Mapping[str, str] = {}
 
     def compare(
         self, *, log: Callable[[str], None], on_table: Callable[[TableProof], None] | None = None
@@ -112,7 +113,9 @@ class RowComparer:
         )
 
     def _partitioned(self) -> frozenset[str]:
-        with connect(self._endpoint, settings={}) as connection:
+        # Names are compared with pg_dump's, which quotes those alone that need it, whatever the database says.
+        with connect(self._endpoint, settings={"quote_all_identifiers": "off"}) as connection:
+            self._settings = output_settings(connection.info.server_version // 10_000)
             rows = connection.execute(
                 "SELECT format('%I.%I', n.nspname, c.relname) AS name FROM pg_catalog.pg_class c"
                 " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'p'"
@@ -183,7 +186,7 @@ class RowComparer:
             self._tools,
             self._endpoint,
             statement=comparison.statement(),
-            settings=self._manifest.dump.session,
+            settings={**self._settings, **self._manifest.dump.session},
             encoding=self._manifest.dump.server.encoding,
         )
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -139,7 +139,7 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
         server=server_facts(connection, server),
         pg_dump_version=tools.version,
         session=effective_settings(connection),
-        extensions=extensions(connection),
+        extensions=tuple(_of_dump(folder, extensions(connection))),
         roles=tuple(roles["roles"]),
         role_passwords=roles["passwords_readable"],
         invalid_indexes=tuple(row["name"] for row in query(connection, "invalid_indexes")),
@@ -151,6 +151,16 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
     with full_disk_named(folder):
         make_durable(folder)
     folder.rename(ctx.staging.dump)
+
+
+def _of_dump(folder: Path, found: Iterable[Extension]) -> Iterator[Extension]:
+    """Yield the extensions of the dump: one that was made after its snapshot is not in it.
+
+    It does not name plpgsql, which every new database has.
+    """
+    toc = read_toc((folder / DATA_FOLDER / "toc.dat").read_bytes())
+    dumped = {"plpgsql", *(entry.tag for entry in toc.entries if entry.desc == "EXTENSION")}
+    return (extension for extension in found if extension.name in dumped)
 
 
 def _not_carried(
