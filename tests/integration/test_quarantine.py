@@ -327,6 +327,26 @@ def test_a_restored_copy_is_quarantined_compared_and_can_be_released(
         drop_copy(cli_server)
 
 
+def test_a_copy_of_a_database_that_is_quarantined_itself_adds_to_its_record(
+    acting: DatabaseConnection, cli: CommandLine, cli_server: Server, make_context: ContextMaker
+) -> None:
+    off = quarantine(acting, source=SOURCE)
+    with cli_server.session("acting") as session:
+        session.execute("INSERT INTO cron.job (schedule, command, jobname) VALUES ('* * * * *', 'SELECT 1', 'new')")
+    backup_id = backup_of(make_context, acting)
+    try:
+        answer = cli.here(
+            "restore", SOURCE, backup_id, "--to-database", "copy", "--create", *TARGET, "--unproven", "--yes", "--json"
+        )
+        assert answer.code == 0, answer.err
+        items = quarantined(replace(acting, dbname="copy"))
+        assert [item for item in items if item in off.items] == list(off.items)
+        assert len(items) == len(off.items) + 1
+    finally:
+        drop_copy(cli_server)
+    release(acting)
+
+
 def test_without_quarantine_the_copy_acts_and_the_preview_says_so(
     acting: DatabaseConnection, cli: CommandLine, cli_server: Server, make_context: ContextMaker
 ) -> None:

@@ -17,7 +17,7 @@ import psycopg
 from include.backup.errors import QuarantineError
 from include.backup.postgres.session import Endpoint, connect
 from include.backup.quarantine.kinds import Item, Kind, Session, find, put_back, switch_off
-from include.backup.quarantine.record import Seclusion, find_record, make_record, strange_records
+from include.backup.quarantine.record import SCHEMA, Seclusion, find_record, make_record, strange_records
 
 # Whose rows a quarantine changes. That they were loaded as archived was checked before, by their hash.
 _CHANGED_TABLES: Mapping[str, tuple[str, str]] = {
@@ -131,8 +131,12 @@ def release_command(endpoint: Endpoint, *, source: str) -> str:
 
 
 def changed_tables(items: Iterable[Seclusion]) -> frozenset[tuple[str, str]]:
-    """Return the tables, each a schema and a name, whose rows no longer are those of the archive."""
-    return frozenset(_CHANGED_TABLES[item.kind] for item in items if item.kind in _CHANGED_TABLES)
+    """Return the tables, each a schema and a name, whose rows no longer are those of the archive.
+
+    The record is among them: a source that was quarantined itself has one already.
+    """
+    changed = {_CHANGED_TABLES[item.kind] for item in items if item.kind in _CHANGED_TABLES}
+    return frozenset(changed | {(SCHEMA, "items")})
 
 
 @contextmanager
