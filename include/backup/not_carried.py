@@ -23,27 +23,51 @@ class NotCarried:
     to_do: str
 
 
-def not_carried(
-    source: SourcePolicy, *, schemas: Collection[str], roles: Collection[str], role_passwords: bool, subscriptions: int
-) -> tuple[NotCarried, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the backup role has seen of the source, and what it may; ``mappings_without_options`` are user mappings."""
+
+    schemas: Collection[str]
+    roles: Collection[str]
+    role_passwords: bool
+    superuser: bool
+    subscriptions: int
+    mappings_without_options: int
+
+
+def not_carried(source: SourcePolicy, seen: Seen) -> tuple[NotCarried, ...]:
     """Return what is not carried, from the policy and from what the source has."""
-    hosted = source.supabase is not None or (set(schemas) >= _SUPABASE_SCHEMAS and "supabase_auth_admin" in roles)
-    found = list(_of_any(role_passwords=role_passwords, subscriptions=subscriptions))
+    hosted = source.supabase is not None or (
+        set(seen.schemas) >= _SUPABASE_SCHEMAS and "supabase_auth_admin" in seen.roles
+    )
+    found = list(_of_any(seen))
     if hosted:
-        found += _of_supabase(schemas)
+        found += _of_supabase(seen.schemas)
     return tuple(found)
 
 
-def _of_any(*, role_passwords: bool, subscriptions: int) -> Iterator[NotCarried]:
-    if not role_passwords:
+def _of_any(seen: Seen) -> Iterator[NotCarried]:
+    if not seen.role_passwords:
         yield NotCarried(
             what="passwords of roles",
             why="the backup role may not read them",
             to_do="set a new password for each role of your own after a restore, and hand it to who uses it",
         )
-    if subscriptions:
+    if seen.mappings_without_options:
         yield NotCarried(
-            what=f"{subscriptions} subscriptions' position",
+            what=f"options of {seen.mappings_without_options} user mappings, passwords included",
+            why="only a superuser may read those of others, and the backup role is none; pg_dump leaves them out",
+            to_do="keep them elsewhere, and set them again after a restore: ALTER USER MAPPING … OPTIONS (ADD …)",
+        )
+    if seen.subscriptions and not seen.superuser:
+        yield NotCarried(
+            what=f"{seen.subscriptions} subscriptions",
+            why="pg_dump leaves subscriptions out for a role that is no superuser, as the backup role is none",
+            to_do="keep their definitions elsewhere, and make them anew where the restored database is to follow",
+        )
+    elif seen.subscriptions:
+        yield NotCarried(
+            what=f"{seen.subscriptions} subscriptions' position",
             why="pg_dump makes a subscription anew, without connecting it, and slots are not dumped",
             to_do="decide for each whether the restored database is to follow its publisher; then enable it",
         )

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from include.backup.connections import DatabaseConnection
 from include.backup.errors import ProofFailedError
+from include.backup.postgres.session import connect, query
 from include.backup.proof.globals import NOT_CARRIED
 from include.backup.proof.loading import ScratchLoader
 from include.backup.proof.makers import Makers
@@ -201,6 +203,15 @@ def test_a_configuration_table_of_an_extension_is_compared_through_its_condition
     assert [str(difference) for difference in without.differences] == [
         "rows public.configuration: 3 rows in the archive, 5 after the restore"
     ]
+
+
+def test_options_of_user_mappings_that_the_role_may_not_read_are_counted(proof_database: DatabaseConnection) -> None:
+    with connect(proof_database) as session:
+        (row,) = query(session, "not_carried")
+        assert (row["superuser"], row["mappings_without_options"]) == (True, 0)
+        session.execute("SET ROLE proof_reader")
+        (row,) = query(session, "not_carried")
+        assert (row["superuser"], row["mappings_without_options"], row["subscriptions"]) == (False, 1, 0)
 
 
 def test_an_empty_large_object_is_a_member_of_no_bytes(kept: KeptRestore) -> None:

@@ -13,7 +13,7 @@ import psycopg
 
 from include.backup.errors import CommandError, SourceLockedError, StagingFullError, TableRewrittenError
 from include.backup.manifest import DumpFacts, Extension, ServerFacts, SnapshotFacts
-from include.backup.not_carried import NotCarried, not_carried
+from include.backup.not_carried import NotCarried, Seen, not_carried
 from include.backup.postgres.commands import pattern, pg_dump_command, pg_dumpall_globals_command
 from include.backup.postgres.lock import source_lock
 from include.backup.postgres.session import connect, effective_settings, query
@@ -167,13 +167,8 @@ def _not_carried(
     ctx: StepContext, connection: psycopg.Connection[dict[str, Any]], roles: Mapping[str, Any]
 ) -> tuple[NotCarried, ...]:
     found = query(connection, "not_carried")[0]
-    return not_carried(
-        ctx.source,
-        schemas=found["schemas"],
-        roles=roles["roles"],
-        role_passwords=roles["passwords_readable"],
-        subscriptions=found["subscriptions"],
-    )
+    seen = Seen(roles=roles["roles"], role_passwords=roles["passwords_readable"], **found)
+    return not_carried(ctx.source, seen)
 
 
 def _selection_options(selection: TableSelection | None) -> tuple[str, ...]:
