@@ -16,8 +16,8 @@ login and password); `git` and `ssh`; the policy's pools; the folder `BACKUP_STA
 repository in `BACKUP_STAGING_DIR/schema_history`. Never changes the source.
 
 **Run again** Clear the task that failed. A commit that the remote did not take is kept and goes with the next push; a
-second try makes no second commit. `GitDivergedError` means that somebody else changed the folder in the remote: the
-message says where our commits are.
+second try makes no second commit. `GitDivergedError` means that somebody else changed the folder in the remote, or took
+commits back: the message says where our commits are.
 
 **Undo** `git revert` in the remote: the next run commits the schema as it is.
 """

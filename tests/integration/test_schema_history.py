@@ -355,6 +355,29 @@ def test_a_diverged_remote_is_refused_and_nothing_is_lost_or_forced(lab: Lab, ho
     assert lab.back_up().commit is not None
 
 
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_somebody_took_back_from_the_remote_is_not_pushed_again(lab: Lab, goes_on: bool) -> None:
+    lab.back_up()
+    lab.sql("CREATE TABLE public.extra (id int)")
+    try:
+        taken_back = lab.back_up().head
+        git(lab.remote, "update-ref", "refs/heads/main", "main~1")
+        if goes_on:
+            lab.colleague("README.md", "purged\n")
+        before = git(lab.remote, "for-each-ref")
+        for _ in range(2):  # a failed run must not take what it found for what there was
+            with pytest.raises(GitDivergedError, match=f"had {taken_back[:12]} before and has it no more") as caught:
+                lab.back_up()
+        assert "; 1 commits that it does not have" in str(caught.value)
+        assert git(lab.remote, "for-each-ref") == before
+        lab.history().folder.rename(lab.staging / "away")
+        done = lab.back_up()
+    finally:
+        lab.sql("DROP TABLE public.extra")
+    assert git(lab.remote, "rev-parse", "main").strip() == done.head
+    assert taken_back not in git(lab.remote, "rev-list", "main").split()
+
+
 def test_an_unreachable_remote_keeps_todays_schema(lab: Lab) -> None:
     lab.back_up()
     away = lab.remote.rename(lab.remote.with_name("away.git"))

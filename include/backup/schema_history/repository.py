@@ -42,8 +42,13 @@ class SchemaRepository:
 
     @property
     def remembered(self) -> str:
-        """The ref of the remote's branch as it was fetched last."""
+        """The ref of the remote's branch as it was when it last went on from what it had been."""
         return f"refs/remotes/origin/{self.policy.branch}"
+
+    @property
+    def fetched(self) -> str:
+        """The ref of the remote's branch as it was fetched last."""
+        return f"refs/fetched/{self.policy.branch}"
 
     def fetch(self) -> None:
         """Take over the remote's branch, with the kept commits on top of it.
@@ -51,15 +56,21 @@ class SchemaRepository:
         Raises GitDivergedError when they contradict it, and the errors of talking to the remote.
         """
         found = self.git.talk(self.remote, "ls-remote", "--", self.remote.url, self.local)
+        before = self.tip(self.remembered)
         if not found.strip():
-            if self.tip(self.remembered) is not None:
-                raise self._diverged(f"the branch {self.policy.branch} was there before and is gone")
+            if before is not None:
+                raise self._diverged(f"the branch {self.policy.branch} was there before and is gone", None)
             return
-        spec = f"+{self.local}:{self.remembered}"
+        spec = f"+{self.local}:{self.fetched}"
         self.git.talk(
             self.remote, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", self.remote.url, spec
         )
-        self._put_on_top()
+        theirs = self.git.run("rev-parse", "--verify", self.fetched).strip()
+        if before is not None and not self.git.succeeds("merge-base", "--is-ancestor", before, theirs):
+            # What somebody took back, a secret perhaps, must not come again with our next push.
+            raise self._diverged(f"the remote's branch had {before[:12]} before and has it no more", theirs)
+        self.git.run("update-ref", self.remembered, theirs)
+        self._put_on_top(theirs)
 
     def tip(self, ref: str | None = None) -> str | None:
         """Return the commit of a ref (default: of what is committed), or None."""
@@ -117,15 +128,18 @@ class SchemaRepository:
 
     def pending(self) -> tuple[str, ...]:
         """Return the commits that the remote does not have, oldest first."""
-        tip, theirs = self.tip(), self.tip(self.remembered)
+        return self._beyond(self.tip(self.remembered))
+
+    def _beyond(self, theirs: str | None) -> tuple[str, ...]:
+        tip = self.tip()
         if tip is None:
             return ()
         without = () if theirs is None else (f"^{theirs}",)
         return tuple(self.git.run("rev-list", "--reverse", tip, *without).split())
 
-    def _put_on_top(self) -> None:
-        theirs, ours = self.tip(self.remembered), self.tip()
-        if theirs is None or ours == theirs:
+    def _put_on_top(self, theirs: str) -> None:
+        ours = self.tip()
+        if ours == theirs:
             return
         if ours is None or self.git.succeeds("merge-base", "--is-ancestor", ours, theirs):
             self.git.run("update-ref", self.local, theirs, ours or "0" * 40)
@@ -135,10 +149,10 @@ class SchemaRepository:
     def _replayed(self, ours: str, theirs: str) -> str:
         """Return the kept commits on top of the remote's branch, of which they must be the only ones in the folder."""
         if not self.git.succeeds("merge-base", ours, theirs):
-            raise self._diverged("the remote's branch has another history than it had, somebody replaced it")
+            raise self._diverged("the remote's branch has nothing in common with what is kept here", theirs)
         base = self.git.run("merge-base", ours, theirs).strip()
         if not self.git.succeeds("diff", "--quiet", base, theirs, "--", self.policy.folder):
-            raise self._diverged(f"somebody else changed {self.policy.folder} in the remote's branch")
+            raise self._diverged(f"somebody else changed {self.policy.folder} in the remote's branch", theirs)
         parent = theirs
         for commit in self.git.run("rev-list", "--reverse", f"{base}..{ours}").split():
             listed = self.git.run("ls-tree", commit, "--", f"{self.policy.folder}/").splitlines()
@@ -171,8 +185,8 @@ class SchemaRepository:
             )
         }
 
-    def _diverged(self, why: str) -> GitDivergedError:
-        kept = len(self.pending())
+    def _diverged(self, why: str, theirs: str | None) -> GitDivergedError:
+        kept = len(self._beyond(theirs))
         return GitDivergedError(
             f"{why} ({self.remote.url}, branch {self.policy.branch}). Nothing was pushed or overwritten; {kept} "
             f"commits that it does not have are kept in {self.git.folder}. Look at both with `git log`; if the remote "
