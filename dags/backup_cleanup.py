@@ -28,7 +28,8 @@ decided and done is kept in `audit/<source>/cleanup/`.
 **Run again** Clear a source's task, or trigger a new run: it decides anew, and finishes what was left half done.
 
 **Undo** Deleted versions and dropped databases cannot be brought back. What is only hidden can: remove its delete
-marker. Hold a backup before it expires with `backup_hold` or `python -m include.backup hold add`.
+marker. Hold a backup before it expires with `backup_hold` or
+`python -m include.backup hold add SOURCE BACKUP_ID --reason WHY`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ when. Holds are never changed or removed; a release is a record of its own.
 
 **Run again** Clear the task: it finds the hold that it has set.
 
-**Undo** Trigger it with `release` and the hold's id, which `python -m include.backup hold list` shows.
+**Undo** Trigger it with `release` and the hold's id, which `python -m include.backup hold list SOURCE` shows.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def parse_backup_id(text: str, *, strict: bool = True) -> BackupId | None:
         return None
     raise ParameterError(
         f"{text!r} is no backup id; it looks like pulse_messages_daily_full_20250119T020000Z_3fa9c1 "
-        "(`python -m include.backup list` shows them)"
+        "(`python -m include.backup list SOURCE` shows them)"
     )
 
 

@@ -89,7 +89,8 @@ class Catalog:
                     "never finished, or its manifest was deleted; look for a version of that, or use another backup"
                 )
         raise BackupMissingError(
-            f"{self._source} has no backup {backup_id}; `python -m include.backup list` shows what there is"
+            f"{self._source} has no backup {backup_id}; `python -m include.backup list {self._source}` shows what "
+            "there is"
         )
 
     def manifest_bytes(self, backup_id: str) -> bytes:

@@ -130,7 +130,8 @@ def release_hold(
         raise HoldError(f"the reason {reason!r} says nothing; write why this backup may go now")
     states = {state.hold_id: state for state in list_holds(store, ledger.source)}
     if hold_id not in states:
-        raise HoldError(f"{ledger.source} has no hold {hold_id}; `python -m include.backup hold list` shows them")
+        listing = f"`python -m include.backup hold list {ledger.source}`"
+        raise HoldError(f"{ledger.source} has no hold {hold_id}; {listing} shows them")
     state = states[hold_id]
     release = state.release or Release(
         hold_id=hold_id, backup_id=state.backup_id, reason=reason.strip(), released_by=released_by, released_at=now

@@ -467,7 +467,9 @@ class ObjectStore:
         if code == "NoSuchBucket":
             return self._bucket_missing()
         if code in _MISSING:
-            return ObjectMissingError(f"{where} is not there; run `python -m include.backup list` to see what is")
+            return ObjectMissingError(
+                f"{where} is not there; run `python -m include.backup list SOURCE` to see what is"
+            )
         if code in _DENIED:
             return StoreDeniedError(
                 f"the store refused to {action} {where} ({code}); check the access key and its policy"
@@ -475,7 +477,8 @@ class ObjectStore:
         if code == "InvalidObjectState":
             return ObjectColdError(
                 f"{where} lies in a storage class that cannot be read at once, so it was not possible to {action} it; "
-                "have it thawed (`python -m include.backup thaw`, hours to two days), or use a backup of another tier"
+                "have it thawed (`python -m include.backup thaw SOURCE BACKUP_ID`, hours to two days), or use a backup "
+                "of another tier"
             )
         if code in _KMS:
             return KmsKeyError(f"the store cannot use the KMS key to {action} {where} ({code}); check the key")

@@ -30,7 +30,9 @@ def current_version(store: ObjectStore, key: str) -> Version:
     """Return the version that a reader gets; raises ObjectMissingError."""
     found = read_version(store, key, None)
     if found is None:
-        raise ObjectMissingError(f"{store.url(key)} is not there; run `python -m include.backup list` to see what is")
+        raise ObjectMissingError(
+            f"{store.url(key)} is not there; run `python -m include.backup list SOURCE` to see what is"
+        )
     return found
 
 

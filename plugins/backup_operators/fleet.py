@@ -44,7 +44,7 @@ class FleetOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("source",)
     ui_color = "#f1f3f4"
-    # What a person does next when it failed.
+    # What a person does next when it failed; ``{source}`` is the source.
     next_step = "Look at the log, put it right, and clear the task."
     _runner: Runner | None = None
 
@@ -92,10 +92,11 @@ class FleetOperator(BaseOperator):
             reason = f"unexpected {type(error).__name__}; the log has it"
         run = context["dag_run"]
         url = f"{run_url(run.dag_id, run.run_id)}/tasks/{self.task_id}"
+        todo = self.next_step.format(source=escape(source.name))
         self.tell(
             source,
             f"❌ *{escape(source.name)}* `{self.task_id}` of {escape(run.dag_id)} *failed*\n*Why:* {escape(reason)}\n"
-            f"*Next:* {self.next_step} <{url}|log>",
+            f"*Next:* {todo} <{url}|log>",
         )
 
 

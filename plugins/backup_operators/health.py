@@ -48,7 +48,9 @@ class HealthOperator(FleetOperator):
     is none.
     """
 
-    next_step = "Health was not looked at. Until it is, only `python -m include.backup watch` would notice anything."
+    next_step = (
+        "Health was not looked at. Until it is, only `python -m include.backup watch {source}` would notice anything."
+    )
 
     def work(self, context: Context, source: SourcePolicy) -> dict[str, Any]:
         from include.backup.evidence import open_ledger

@@ -115,7 +115,7 @@ class CheckLogOperator(FleetOperator):
     Returns numbers.
     """
 
-    next_step = "Take a base backup if it says so; `python -m include.backup wal status` shows the rest."
+    next_step = "Take a base backup if it says so; `python -m include.backup wal {source}` shows the rest."
     ui_color = "#ceead6"
 
     def work(self, context: Context, source: SourcePolicy) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from backup_operators.verification import CheckLogOperator, ControlVerifierOperator, VerifyBackupsOperator
-from include.backup.errors import ProofFailedError, VerifierBrokenError
+from include.backup.errors import ProofFailedError, VerifierBrokenError, WalBrokenError
 from include.backup.verification.verify import Proven, VerificationReport
 from tests.dags.bag import read_dag
 from tests.faults.slack_capture import SlackCapture
@@ -136,6 +136,18 @@ def test_the_verifier_is_not_tested_before_it_is_due_or_without_a_backup(bucket:
 def test_the_log_is_looked_at_once_a_day_and_not_with_each_backup() -> None:
     with pytest.raises(AirflowSkipException, match="once a day"):
         CheckLogOperator(task_id="a_task", source=SOURCE, retries=0).work(context("asset_triggered"), _anything())
+
+
+def test_a_broken_log_is_told_with_the_command_that_shows_the_rest(
+    bucket: Bucket, slack: SlackCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **arguments: Any) -> Any:
+        raise WalBrokenError("2 gaps")
+
+    monkeypatch.setattr("include.backup.verification.log.check_log", broken)
+    with pytest.raises(AirflowFailException, match="2 gaps"):
+        execute(CheckLogOperator)
+    assert f"`python -m include.backup wal {SOURCE}` shows the rest" in slack.messages[-1].text
 
 
 def _anything() -> Any:

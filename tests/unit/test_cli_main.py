@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ import pytest
 from include.backup import errors
 from include.backup.cli import list as list_command
 from include.backup.cli.main import main
-from include.backup.cli.parser import EPILOG
+from include.backup.cli.parser import EPILOG, make_parser
 from include.backup.cli.session import Session
 from include.backup.errors import BackupError
 from include.backup.policy import PROJECT
@@ -22,6 +26,8 @@ from include.backup.policy import PROJECT
 Capture = pytest.CaptureFixture[str]
 BACKUP = "pulse_messages_daily_full_20250119T020000Z_3fa9c1"
 COMMANDS = ("run", "list", "show", "verify", "restore")
+# Up to the closing backtick, or to the end of a line that does not go on.
+WRITTEN = re.compile(r"(?P<tick>`)?python -m include\.backup (?P<command>(?(tick)[^`]|(?:\\\n|[^\n]))+)")
 STORE = '{"conn_type": "aws", "login": "key", "password": "hidden-secret", "extra": {"region_name": "us-east-1"}}'
 
 
@@ -114,6 +120,39 @@ def test_help_tells_how_to_use_each_command(argv: list[str], capsys: Capture) ->
     text = capsys.readouterr().out
     assert "--json" in text
     assert argv == ["--help"] or "SOURCE" in text
+
+
+def commands_that_are_written() -> Iterator[tuple[str, str]]:
+    """Yield where a text of the code names a command, and the command; what is put into a text is the word VALUE."""
+    for path in sorted(path for folder in ("include", "plugins", "dags") for path in (PROJECT / folder).rglob("*.py")):
+        for line, text in texts(ast.parse(path.read_text(encoding="utf-8"))):
+            for match in WRITTEN.finditer(text):
+                yield f"{path.relative_to(PROJECT)}:{line}", match["command"].replace("\\\n", " ")
+
+
+def texts(node: ast.AST) -> Iterator[tuple[int, str]]:
+    if isinstance(node, ast.JoinedStr):
+        yield (
+            node.lineno,
+            "".join(str(part.value) if isinstance(part, ast.Constant) else "VALUE" for part in node.values),
+        )
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.lineno, node.value
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from texts(child)
+
+
+def test_every_command_that_a_text_names_is_accepted_as_it_is_written() -> None:
+    parser, refused = make_parser(), {}
+    written = list(commands_that_are_written())
+    for where, command in written:
+        try:
+            parser.parse_args(shlex.split(command))
+        except BackupError as error:
+            refused[f"{where} {command}"] = str(error)
+    assert refused == {}
+    assert {command.split()[0] for _, command in written} >= {*COMMANDS, "hold", "thaw", "wal"}
 
 
 def test_help_documents_every_exit_code() -> None:

@@ -162,6 +162,13 @@ def test_a_size_is_judged_by_limits_and_by_what_was_usual(
     assert ("size:daily" in found(facts(*made), source)) is unusual
 
 
+def test_a_size_is_told_with_a_command_that_names_the_source_whatever_it_is_called(source: SourcePolicy) -> None:
+    name = "shop_daily_daily_full_20250312T020000Z_abcdef"
+    given = replace(facts(backup(0, size=1, backup_id=name)), source="shop_daily")
+    next_step = found(given, source)["size:daily"].next_step
+    assert f"`python -m include.backup show shop_daily {name}`" in next_step
+
+
 @pytest.mark.parametrize("standing", [Standing.FAILED, Standing.UNREADABLE])
 def test_a_failed_proof_is_critical_and_names_the_backup(source: SourcePolicy, standing: Standing) -> None:
     bad = backup(0, standing=standing)

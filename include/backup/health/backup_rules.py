@@ -52,7 +52,7 @@ def backup_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPoli
         series = Series(name=tier.name, tier=tier.name, kind=tier.kind, schedule=tier.schedule)
         yield from _presence(facts, series, backups, health)
         if backups:
-            yield from _sizes(tier, backups, health)
+            yield from _sizes(facts, tier, backups, health)
             yield from _proven(facts, series, backups, source, health)
             yield from _rows(facts, tier, backups, source, health)
     bases = _of_tier(facts, BASE_TIER)
@@ -113,7 +113,9 @@ def _presence(
     )
 
 
-def _sizes(tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy) -> Iterator[Finding]:
+def _sizes(
+    facts: HealthFacts, tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy
+) -> Iterator[Finding]:
     newest, before = backups[-1], [item.size for item in backups[:-1]][-60:]
     limits = _limits(newest.size, health) if tier.kind == FULL else None
     problem = limits or _unusual(newest.size, before)
@@ -124,7 +126,7 @@ def _sizes(tier: TierPolicy, backups: Sequence[BackupFact], health: HealthPolicy
             severity=Severity.WARNING,
             evidence=f"{newest.backup_id} has {newest.size} bytes: {problem}",
             next_step="compare the rows of its tables with those of the backup before: "
-            f"`python -m include.backup show {newest.backup_id.split('_' + tier.name)[0]} {newest.backup_id}`",
+            f"`python -m include.backup show {facts.source} {newest.backup_id}`",
         )
 
 

@@ -36,7 +36,7 @@ def restore_policy(source: SourcePolicy) -> RestorePolicy:
     if source.restore is None:
         raise RestoreRefusedError(
             f"the policy does not say where {source.name} may be restored to; give it a restore block, or use "
-            "`python -m include.backup restore` with --host"
+            f"`python -m include.backup restore {source.name} BACKUP_ID --to-database NAME --host HOST`"
         )
     return source.restore
 

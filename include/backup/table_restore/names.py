@@ -94,7 +94,7 @@ def choose_tables(toc: Toc, manifest: Manifest, texts: Sequence[str]) -> tuple[C
     tables = {TableName(schema=entry.namespace, table=entry.tag): entry for entry in toc.entries if _is_table(entry)}
     found: dict[TableName, TocEntry] = {}
     for text in texts:
-        name = _find(toc, tables, text, manifest.backup_id)
+        name = _find(toc, tables, text, manifest)
         if name in found:
             raise ParameterError(f"{name} is named twice; name each table once")
         found[name] = tables[name]
@@ -103,14 +103,16 @@ def choose_tables(toc: Toc, manifest: Manifest, texts: Sequence[str]) -> tuple[C
     return chosen
 
 
-def _find(toc: Toc, tables: dict[TableName, TocEntry], text: str, backup_id: str) -> TableName:
+def _find(toc: Toc, tables: dict[TableName, TocEntry], text: str, manifest: Manifest) -> TableName:
     schema, table = parse_table_name(text)
     matching = [name for name in tables if name.table == table and schema in (None, name.schema)]
     if len(matching) == 1:
         return matching[0]
     if matching:
         names = ", ".join(map(str, sorted(matching)))
-        raise ParameterError(f"{table} is in several schemas of {backup_id}: {names}; name one with its schema")
+        raise ParameterError(
+            f"{table} is in several schemas of {manifest.backup_id}: {names}; name one with its schema"
+        )
     for entry in toc.entries:
         if entry.desc in _VIEWS and entry.tag == table and schema in (None, entry.namespace):
             raise RestoreRefusedError(
@@ -120,12 +122,12 @@ def _find(toc: Toc, tables: dict[TableName, TocEntry], text: str, backup_id: str
     schemas = sorted({name.schema for name in tables})
     if schema is not None and schema not in schemas:
         near = _near(schema, schemas) or f"; it has {', '.join(schemas)}"
-        raise ParameterError(f"{backup_id} has no tables in a schema {schema}{near}")
+        raise ParameterError(f"{manifest.backup_id} has no tables in a schema {schema}{near}")
     shown = {str(name): name for name in tables} if schema else {name.table: name for name in tables}
     wanted = str(TableName(schema=schema, table=table)) if schema else table
     raise ParameterError(
-        f"{backup_id} has no table {wanted}{_near(wanted, list(shown))}; "
-        "`python -m include.backup show` lists what it holds"
+        f"{manifest.backup_id} has no table {wanted}{_near(wanted, list(shown))}; "
+        f"`python -m include.backup show {manifest.source} {manifest.backup_id}` lists what it holds"
     )
 
 

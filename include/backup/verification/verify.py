@@ -155,8 +155,8 @@ def verify(ctx: VerificationContext) -> VerificationReport:
         raise ScratchError(f"nothing is known of {_named(impeded)}; mend what stands in the way, and retry")
     if report.failed:
         raise ProofFailedError(
-            f"{_named(report.failed)}. Do not rely on it; look at its proof with `python -m include.backup show`, and "
-            "start a new backup"
+            f"{_named(report.failed)}. Do not rely on it; look at its proof with `python -m include.backup show "
+            f"{ctx.source.name} {report.failed[0].backup_id}`, and start a new backup"
         )
     return report
 
