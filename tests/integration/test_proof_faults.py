@@ -13,7 +13,9 @@ import pytest
 
 from include.backup.errors import ScratchError
 from include.backup.postgres.session import connect
+from include.backup.proof.globals import NOT_CARRIED
 from include.backup.proof.loading import Loaded
+from include.backup.proof.recomputed import RECOMPUTED_COLUMNS, RECOMPUTED_VIEWS
 from include.backup.proof.record import Level, Method, Proof, Result
 from include.backup.proof.scratch import ScratchServer
 from tests.support.proofs import KeptRestore, StoredBackup, fault_after_load, run_sql
@@ -272,6 +274,7 @@ def test_an_honest_copy_passes(kept: KeptRestore) -> None:
         assert [str(difference) for difference in proof.differences] == []
         assert proof.result is Result.PASSED
         assert proof.level is Level.COMPLETE
+        assert set(proof.not_proven) == {NOT_CARRIED, RECOMPUTED_COLUMNS, RECOMPUTED_VIEWS}
         assert proof.rows == kept.backup.manifest.rows == sum(table.rows_expected for table in proof.tables)
         assert (proof.sequences, proof.large_objects) == (4, 2)
         assert {table.method for table in proof.tables} == {Method.STREAM, Method.MULTISET}

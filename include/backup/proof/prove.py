@@ -37,6 +37,7 @@ from include.backup.proof.large_objects import compare_large_objects
 from include.backup.proof.loading import MAINTENANCE_DATABASE, Loaded, ScratchLoader
 from include.backup.proof.own_faults import blaming_archive, run_on_scratch
 from include.backup.proof.partial import is_partial
+from include.backup.proof.recomputed import RECOMPUTED_COLUMNS, RECOMPUTED_VIEWS, recomputed
 from include.backup.proof.record import (
     CheckResult,
     Difference,
@@ -53,6 +54,8 @@ from include.backup.proof.sequences import compare_sequences, compare_views
 from include.backup.store import ObjectStore
 
 Returned = TypeVar("Returned")
+# What no proof shows: it is said, and lowers no level.
+_OF_ANY_PROOF = frozenset({NOT_CARRIED, RECOMPUTED_COLUMNS, RECOMPUTED_VIEWS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +179,7 @@ class _Prover:
             log=lambda text: self._log.info("%s", text),
         )
         self._findings.durations.update({f"restore_{name}": value for name, value in loaded.durations.items()})
-        self._findings.not_proven.extend((NOT_CARRIED, *loaded.not_proven))
+        self._findings.not_proven.extend((NOT_CARRIED, *recomputed(toc), *loaded.not_proven))
         self._findings.differences.extend(
             Difference(what="TABLE DATA", name=name, detail="could not be restored, so it is not proven")
             for name in loaded.gaps.skipped_table_data
@@ -289,7 +292,7 @@ class _Prover:
 
 def _level(findings: _Findings, request: ProofRequest) -> Level:
     """Return the level reached; a level below the needed one is a difference unless the policy allows the gap."""
-    gaps = [text for text in findings.not_proven if text != NOT_CARRIED]
+    gaps = [text for text in findings.not_proven if text not in _OF_ANY_PROOF]
     level = Level.DATA if gaps else Level.COMPLETE
     if level is Level.DATA and request.level_needed is Level.COMPLETE:
         findings.differences.extend(
