@@ -308,7 +308,8 @@ class Report:
 
     def line(self) -> str:
         """Return one line of evidence."""
-        state = f"{len(self.problems)} findings" if self.problems else "nothing to object to"
+        many = "" if len(self.problems) == 1 else "s"
+        state = f"{len(self.problems)} finding{many}" if self.problems else "nothing to object to"
         return (
             f"{self.source} {self.month}: {state}; {len(self.backups)} backups in the store, {self.proven} proven, "
             f"{self.cost:.2f} {self.prices.currency} a month"
