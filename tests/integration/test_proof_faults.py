@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import ENOSPC
 from threading import Event
 
 import pytest
 
+from include.backup.archive.reader import ArchiveReader
 from include.backup.errors import ScratchError
 from include.backup.postgres.session import connect
 from include.backup.proof.globals import NOT_CARRIED
@@ -340,4 +342,15 @@ def test_a_server_that_fails_under_the_comparison_says_nothing_of_the_backup(
     kept: KeptRestore, monkeypatch: pytest.MonkeyPatch, name: str, locking: str
 ) -> None:
     with ended(kept, monkeypatch, name, locking), pytest.raises(ScratchError, match="retry"):
+        kept.prove()
+
+
+def test_a_full_disk_under_the_archive_says_nothing_of_the_backup(
+    kept: KeptRestore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ArchiveReader, "fetch_all", full)
+    with pytest.raises(ScratchError, match="No space left on device"):
         kept.prove()

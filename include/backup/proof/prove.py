@@ -147,15 +147,17 @@ class _Prover:
         self._folder.mkdir(mode=0o700)
 
     def run(self) -> None:
-        self._timed("fetch", self._fetch)
-        toc = read_toc((self._folder / "dump" / "toc.dat").read_bytes())
-        check_contents(toc, self._manifest)
         try:
+            self._timed("fetch", self._fetch)
+            toc = read_toc((self._folder / "dump" / "toc.dat").read_bytes())
+            check_contents(toc, self._manifest)
             with blaming_archive("the copy cannot be read"):
                 loaded = self._timed("restore", lambda: self._load(toc))
                 self._timed("compare", lambda: self._compare(toc, loaded))
         except SourceError as error:
             raise ScratchError(f"the copy on the scratch server cannot be reached: {error}") from error
+        except OSError as error:
+            raise ScratchError(f"the restore test cannot be made in {self._scratch.folder}: {error}") from error
 
     def _fetch(self) -> None:
         reader = ArchiveReader(self._request.store, self._manifest)
