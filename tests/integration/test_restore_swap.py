@@ -11,14 +11,14 @@ import pytest
 from include.backup.approval import Approval
 from include.backup.errors import ApprovalError, RestoreRefusedError, SourceUnreachableError
 from include.backup.evidence.check import check_ledger
-from include.backup.quarantine import ReleaseReport
+from include.backup.quarantine import ReleaseReport, quarantined
 from include.backup.restore import work
 from include.backup.restore.choice import Choice, choose
 from include.backup.restore.kept import drop_kept
 from include.backup.restore.order import Strategy
 from include.backup.restore.properties import read_properties
 from include.backup.restore.undo import find_undo
-from include.backup.restore.words import Choosing
+from include.backup.restore.words import Choosing, Where
 from include.backup.restore.work import (
     back_up_target,
     check_afterwards,
@@ -189,3 +189,18 @@ def test_a_lost_production_database_is_made_anew_under_its_name_and_acts_again(l
     assert lab.value("prod_release", QUEUED) == 1
     with pytest.raises(RestoreRefusedError, match="asks for no swap"):
         swap_in(ctx, order, seal, approve=lambda: yes(seal))
+
+
+def test_a_copy_on_a_production_server_stays_quarantined(lab: RestoreLab) -> None:
+    """There nothing is replaced without approval; a copy replaces nothing, and must not act beside its source."""
+    backup_id = lab.backup("prod_release")  # its webhook acts again
+    source = lab.policy.source("prod_release")
+    assert source.restore is not None
+    servers = {name: replace(server, production=True) for name, server in source.restore.servers.items()}
+    ctx = lab.context("prod_release", source=replace(source, restore=replace(source.restore, servers=servers)))
+    order, seal = lab.ordered(ctx, backup_id=backup_id, where=Where.SCRATCH)
+    assert (ctx.destination(order).production, order.strategy, order.needs_approval) == (True, Strategy.NEW, False)
+    assert not any("act once the copy is in place" in warning for warning in order.warnings)
+    load(ctx, order, progress=QUIET)
+    assert compare(ctx, order, seal, progress=QUIET).warning == ""
+    assert quarantined(ctx.target(order).endpoint)

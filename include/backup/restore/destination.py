@@ -18,13 +18,21 @@ Connections = Callable[[str], DatabaseConnection]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A database on a server of the policy; ``connection`` leads to another database of that server."""
+    """A database on a server of the policy; ``connection`` leads to another database of that server.
+
+    On a ``production`` server nothing is replaced without approval. ``is_source``: it is the database of some source.
+    """
 
     server: str
     conn_id: str
     connection: DatabaseConnection
     database: str
     production: bool
+    is_source: bool = False
+
+    def acts(self, *, replaces: bool) -> bool:
+        """Tell whether what is restored here is wanted to act: what takes production's place, or is a lost source."""
+        return self.production if replaces else self.is_source
 
     @property
     def address(self) -> str:
@@ -94,6 +102,7 @@ def allowed_destination(
         connection=connection,
         database=database,
         production=production or here in sources,
+        is_source=here in sources,
     )
 
 

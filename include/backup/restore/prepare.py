@@ -97,7 +97,7 @@ def prepare(ctx: RestoreContext, wish: Wish) -> RestoreOrder:
             with_roles=wish.with_roles,
             unproven=wish.unproven,
             compare=True,
-            quarantine=not destination.production,
+            quarantine=not destination.acts(replaces=strategy is not Strategy.NEW),
             jobs=ctx.jobs,
         )
     )

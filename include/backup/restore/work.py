@@ -217,13 +217,14 @@ def _let_act(ctx: RestoreContext, order: RestoreOrder, destination: Destination)
     So does what only the cluster's identifier makes production: a clone of that cluster has it too. Returns what a
     person has to do then, or when the release failed: the database is in place all the same.
     """
-    if not (order.production or destination.production):
+    acts = destination.acts(replaces=order.strategy is not Strategy.NEW)
+    if not acts and (destination.production or not order.production):
         return ""
     target = Target(destination.connection, database=destination.database)
     try:
         if not quarantined(target.endpoint):
             return ""
-        if destination.production:
+        if acts:
             released = release(target.endpoint)
             ctx.log.info("released: %s", ", ".join(item.line() for item in released.items))
             return ""
