@@ -115,6 +115,10 @@ def with_bases(source: SourcePolicy) -> SourcePolicy:
     return replace(source, tiers={}, base_backup=replace(base, schedule="0 2 * * *", full_every_days=7))
 
 
+# What the shipped policy lets a copy of the cluster take, and its upload.
+AT_WORK = timedelta(hours=8 + 4)
+
+
 def base(days_ago: float, **changes: Any) -> BackupFact:
     return backup(days_ago, tier="incremental", **changes)
 
@@ -137,8 +141,17 @@ def base(days_ago: float, **changes: Any) -> BackupFact:
 def test_base_backups_are_there_in_time_and_proven(
     with_bases: SourcePolicy, bases: tuple[BackupFact, ...], wanted: str | None
 ) -> None:
-    keys = set(find(replace(facts(backup(0)), backups=bases), with_bases))
+    keys = set(find(replace(facts(now=NOW + AT_WORK), backups=bases), with_bases))
     assert {finding.key for finding in keys} == ({wanted} if wanted else set())
+
+
+@pytest.mark.parametrize(("minutes", "late"), [(59, False), (61, True)])
+def test_a_base_backup_is_not_late_while_its_run_may_be_at_work(
+    with_bases: SourcePolicy, minutes: int, *, late: bool
+) -> None:
+    now = DUE + AT_WORK + timedelta(minutes=minutes)
+    given = facts(base(2), base(1, builds_on_another=True), now=now)
+    assert set(found(given, with_bases)) == ({"late:base"} if late else set())
 
 
 @pytest.mark.parametrize(

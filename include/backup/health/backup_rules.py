@@ -35,7 +35,7 @@ OVERDUE_TURNS = 2
 class Series:
     """Backups that follow one another: a tier's, or base backups.
 
-    A run that begins less than ``every`` after the newest one takes none.
+    A run that begins less than ``every`` after the newest one takes none, and may be at work for ``grace``.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Series:
     kind: str
     schedule: Schedule | None
     every: timedelta = timedelta()
+    grace: timedelta = timedelta()
 
 
 def backup_findings(facts: HealthFacts, source: SourcePolicy, health: HealthPolicy) -> Iterator[Finding]:
@@ -80,6 +81,7 @@ def _bases(source: SourcePolicy, bases: Sequence[BackupFact]) -> Series | None:
         every=timedelta()
         if policy.incremental and any(item.builds_on_another for item in bases)
         else timedelta(days=policy.full_every_days) - TOLERANCE,
+        grace=policy.timeouts.take + policy.timeouts.upload,
     )
 
 
@@ -89,7 +91,7 @@ def _presence(
     if tier.schedule is None:
         return
     # What was due only now may still be on its way.
-    due = last_due(tier.schedule, facts.now - health.late_after)
+    due = last_due(tier.schedule, facts.now - health.late_after - tier.grace)
     if not backups:
         yield Finding(
             rule="never_succeeded",
