@@ -37,15 +37,20 @@ def make_base_facts(stopped_at: datetime, **overrides: Any) -> BaseFacts:
 
 
 def make_stored_base(
-    stopped_at: datetime, *, standing: Standing = Standing.PROVEN, source: str = "pulse_messages", **overrides: Any
+    stopped_at: datetime,
+    *,
+    standing: Standing = Standing.PROVEN,
+    source: str = "pulse_messages",
+    took: timedelta = timedelta(),
+    **overrides: Any,
 ) -> StoredBase:
-    """Return a base backup that ended at that time, under an id of its own."""
+    """Return a base backup that ended at that time, ``took`` after its run was due, under an id of its own."""
     facts = make_base_facts(stopped_at, **overrides)
     backup_id = make_backup_id(
         source=source,
         tier="incremental",
         kind="base",
-        run_after=stopped_at,
+        run_after=stopped_at - took,
         dag_id="base_backup",
         run_id=f"{stopped_at} {facts.timeline} {facts.system_identifier} {facts.start_lsn}",
     )

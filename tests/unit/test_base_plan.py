@@ -32,10 +32,16 @@ def base(
     timeline: int = 1,
     cluster: str = "7401",
     standing: Standing = Standing.PROVEN,
+    took: timedelta = timedelta(),
 ) -> StoredBase:
-    """Return a base backup that was taken some days ago."""
+    """Return a base backup whose run was due some days ago."""
     return make_stored_base(
-        NOW - timedelta(days=days), parent=parent, timeline=timeline, system_identifier=cluster, standing=standing
+        NOW - timedelta(days=days) + took,
+        parent=parent,
+        timeline=timeline,
+        system_identifier=cluster,
+        standing=standing,
+        took=took,
     )
 
 
@@ -65,6 +71,12 @@ def test_a_full_one_is_due_after_the_policys_days(policy: BaseBackupPolicy, days
     plan = decide(policy, situation(base(days), base(1, parent="x")))
     assert plan.take
     assert (plan.parent is None) is due
+
+
+def test_a_full_ones_age_counts_from_its_run_however_long_the_copy_took(policy: BaseBackupPolicy) -> None:
+    plan = decide(policy, situation(base(7, took=timedelta(hours=11)), base(6, parent="x")))
+    assert (plan.take, plan.parent) == (True, None)
+    assert "is 7.0 days old" in plan.why
 
 
 def test_a_full_one_is_taken_when_asked_for(policy: BaseBackupPolicy) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from include.backup.backup_id import parse_backup_id
 from include.backup.base.stored import StoredBase, sound_bases
 from include.backup.policy.base_backup import BaseBackupPolicy
 
@@ -56,16 +57,22 @@ def plan_base(policy: BaseBackupPolicy, situation: Situation, *, wish: Wish, now
     if not fulls:
         why = f"there is no sound one of cluster {situation.system_identifier} on timeline {situation.timeline}"
         return BasePlan(take=True, parent=None, why=why)
-    age = now - fulls[-1].stopped_at
+    last = max(fulls, key=_due)
+    # From when its run was due, as health counts: a copy of many hours would shift the next full one by a day.
+    age = now - _due(last)
     if wish is Wish.DUE and age > timedelta(days=policy.full_every_days) - TOLERANCE:
-        return BasePlan(take=True, parent=None, why=f"the last full one, {fulls[-1].backup_id}, is {_days(age)} old")
+        return BasePlan(take=True, parent=None, why=f"the last full one, {last.backup_id}, is {_days(age)} old")
     obstacle = _obstacle(policy, situation)
     if obstacle is None:
         return BasePlan(take=True, parent=usable[-1].backup_id, why=f"the last full one is {_days(age)} old")
     if wish is Wish.INCREMENTAL:
         return BasePlan(take=True, parent=None, why=f"{obstacle}, so that it is a full one")
-    why = f"the full one {fulls[-1].backup_id} is {_days(age)} old, the next is due after {policy.full_every_days} days"
+    why = f"the full one {last.backup_id} is {_days(age)} old, the next is due after {policy.full_every_days} days"
     return BasePlan(take=False, parent=None, why=f"{why}; {obstacle}")
+
+
+def _due(base: StoredBase) -> datetime:
+    return parse_backup_id(base.backup_id).run_after
 
 
 def _obstacle(policy: BaseBackupPolicy, situation: Situation) -> str | None:
