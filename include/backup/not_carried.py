@@ -55,7 +55,7 @@ def _of_any(seen: Seen) -> Iterator[NotCarried]:
         )
     if seen.mappings_without_options:
         yield NotCarried(
-            what=f"options of {seen.mappings_without_options} user mappings, passwords included",
+            what=f"options, if they have any, of {seen.mappings_without_options} user mappings, passwords included",
             why="only a superuser may read those of others, and the backup role is none; pg_dump leaves them out",
             to_do="keep them elsewhere, and set them again after a restore: ALTER USER MAPPING … OPTIONS (ADD …)",
         )

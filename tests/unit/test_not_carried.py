@@ -51,7 +51,7 @@ def test_passwords_that_may_not_be_read_and_subscriptions_are_told_of_any_source
 def test_what_pg_dump_leaves_out_for_a_role_that_is_no_superuser_is_told() -> None:
     ordinary = replace(NOTHING, superuser=False, subscriptions=2, mappings_without_options=3)
     mappings, subscriptions = not_carried(PLAIN, ordinary)
-    assert mappings.what == "options of 3 user mappings, passwords included"
+    assert mappings.what == "options, if they have any, of 3 user mappings, passwords included"
     assert subscriptions.what == "2 subscriptions"
     assert "make them anew" in subscriptions.to_do
     assert not_carried(PLAIN, replace(NOTHING, superuser=False)) == ()

@@ -227,8 +227,9 @@ def _problems(report: Report) -> Iterator[str]:
         for row in report.restores
         if unapproved(row)
     )
-    if off_site(report)[0] is Shown.CONTRADICTED:
-        yield report.copies
+    state, copies = off_site(report)
+    if state is Shown.CONTRADICTED:
+        yield copies
     if report.overdue:
         days = REMOVED_WITHIN.days
         yield f"{len(report.overdue)} backups expired more than {days} days ago and are there: {_named(report.overdue)}"

@@ -101,7 +101,8 @@ class CopiesReport:
     def problems(self) -> dict[str, str]:
         """Return what keeps the rule from being met, in words, by a name that stays as long as it is the same thing.
 
-        A source that is not hosted has a copy fewer for good, which is the audit's matter.
+        A source that is not hosted has a copy fewer for good, which is the audit's matter; of its backups that are old or
+        not proven, those tell that know when one is due.
         """
         if self.met:
             return {}
@@ -109,6 +110,7 @@ class CopiesReport:
         lacking = {name: f"{count} of {wanted} {name}" for name, count, wanted in self.lacking()}
         if self.supabase.state is DailyState.NOT_HOSTED:
             lacking.pop("copies", None)
+            return {} if uncounted else lacking
         return uncounted or lacking
 
     def line(self) -> str:
