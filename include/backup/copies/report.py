@@ -101,8 +101,8 @@ class CopiesReport:
     def problems(self) -> dict[str, str]:
         """Return what keeps the rule from being met, in words, by a name that stays as long as it is the same thing.
 
-        A source that is not hosted has a copy fewer for good, which is the audit's matter; of its backups that are old or
-        not proven, those tell that know when one is due.
+        A source that is not hosted has a copy fewer for good, which is the audit's matter; of its backups that are old
+        or not proven, those tell that know when one is due.
         """
         if self.met:
             return {}
