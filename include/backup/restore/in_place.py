@@ -141,11 +141,11 @@ def restore_in_place(
         if facts is None or facts.oid != order.target.oid:
             raise RestoreRefusedError(f"{order.database} is another database than the preview saw; trigger a new run")
         require_safety_backup(ctx, destination)
-        check_unsaved(ctx, order, destination.connection)
         manifest, _ = read_backup(ctx, order)
         stack.enter_context(reading(ctx.store, manifest, what=f"a restore into {target.describe()}", clock=ctx.clock))
         reader = ArchiveReader(ctx.store, manifest)
         toc = read_toc(reader.read(TOC_MEMBER))
+        check_unsaved(ctx, order, destination.connection, entries_of(toc, order.schemas))
         tools = tools_for_target(manifest, target.inspect())
         lost = _load(ctx, order, manifest, toc, tools)
         unanalyzed = _analyze(ctx, target)
@@ -255,7 +255,7 @@ def _load(
         )
         said: list[str] = []
         # Once more: to fetch the archive may have taken hours.
-        lost = check_unsaved(ctx, order, target.connection)
+        lost = check_unsaved(ctx, order, target.connection, entries)
         try:
             with _never_waiting_long(target, said, ctx.log):
                 ctx.runner.run(command, on_line=lambda text: said.extend(findings(text)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import RestoreRefusedError
+from include.backup.postgres.toc import TocEntry
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.order import RestoreOrder
 from include.backup.restore.target import shown
@@ -18,13 +21,16 @@ def note_before_safety(ctx: RestoreContext, order: RestoreOrder, connection: Dat
     keep_written(ctx.store, *where, encryption=ctx.encryption, name=BEFORE_SAFETY)
 
 
-def check_unsaved(ctx: RestoreContext, order: RestoreOrder, connection: DatabaseConnection) -> tuple[str, ...]:
-    """Return what the order's schemas have taken since; raises RestoreRefusedError unless the order gives it up.
+def check_unsaved(
+    ctx: RestoreContext, order: RestoreOrder, connection: DatabaseConnection, entries: Iterable[TocEntry]
+) -> tuple[str, ...]:
+    """Return what the archive's tables have taken since; raises RestoreRefusedError unless the order gives it up.
 
-    PostgreSQL's statistics say so, some seconds late; TRUNCATE and changes of the schema are not counted.
+    Others stay as they are. PostgreSQL's statistics say so, some seconds late; TRUNCATE and changes of the schema are
+    not counted.
     """
     before = read_written(ctx.store, order.restore_id, name=BEFORE_SAFETY)
-    now = written(connection, order.database, schemas=order.schemas)
+    now = written(connection, order.database, tables=[entry for entry in entries if entry.desc == "TABLE"])
     found = unsaved(before, now)
     if found and not order.gives_up_writes:
         raise RestoreRefusedError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from include.backup.connections import DatabaseConnection
 from include.backup.postgres.session import connect
+from include.backup.postgres.toc import TocEntry
 from include.backup.records import from_json, to_json
 from include.backup.restore.order import record_key
 from include.backup.store import Encryption, ObjectStore
@@ -14,9 +15,14 @@ from include.backup.store import Encryption, ObjectStore
 FORMAT_VERSION = 1
 NAME = "written"
 _COUNTS = (
-    "SELECT format('%%I.%%I', schemaname, relname) AS name, n_tup_ins AS inserted, n_tup_upd AS updated,"
+    "WITH known AS (SELECT c.oid FROM unnest(%(spaces)s::text[], %(tags)s::text[]) AS t (space, tag)"
+    " JOIN pg_catalog.pg_namespace n ON n.nspname = t.space"
+    " JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tag)"
+    " SELECT format('%%I.%%I', schemaname, relname) AS name, n_tup_ins AS inserted, n_tup_upd AS updated,"
     " n_tup_del AS deleted FROM pg_catalog.pg_stat_user_tables"
-    " WHERE %(schemas)s::text[] IS NULL OR schemaname = ANY(%(schemas)s) ORDER BY 1"
+    " WHERE %(spaces)s::text[] IS NULL OR relid IN (SELECT oid FROM known)"
+    # A new partition goes with its table, wherever it is.
+    " OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(relid) a WHERE a IN (SELECT oid FROM known)) ORDER BY 1"
 )
 
 
@@ -38,11 +44,14 @@ class Counts:
 
 
 def written(
-    connection: DatabaseConnection, database: str, *, schemas: Collection[str] | None = None
+    connection: DatabaseConnection, database: str, *, tables: Collection[TocEntry] | None = None
 ) -> tuple[Written, ...]:
-    """Return what each table of a database, or of some schemas of it, has taken since it was made."""
+    """Return what each table of a database, or only these with their partitions, has taken since it was made."""
+    names: dict[str, list[str] | None] = {"spaces": None, "tags": None}
+    if tables is not None:
+        names = {"spaces": [table.namespace for table in tables], "tags": [table.tag for table in tables]}
     with connect(replace(connection, dbname=database)) as session:
-        rows = session.execute(_COUNTS, {"schemas": None if schemas is None else list(schemas)}).fetchall()
+        rows = session.execute(_COUNTS, names).fetchall()
     return tuple(
         Written(table=str(row["name"]), inserted=row["inserted"], updated=row["updated"], deleted=row["deleted"])
         for row in rows
