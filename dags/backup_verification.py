@@ -4,8 +4,9 @@
 **What** Lists the backups of one source and restores every one that has no proof into a throw-away server, comparing
 every row, base backups and attachments by their own means; of each tier also one whose proof is older than the policy's
 `verification.reprove_tier_days`, so that all take their turn. Once a week the verifier itself is tested: it is given
-damaged copies, and the run is red if it passes one. Of the stored log some segments are read back; a
-gap behind the oldest base backup is red for as long as that backup is kept.
+damaged copies, and the run is red if it passes one. Of the stored log some segments are read back; it is red
+when one is damaged or the newest WAL cannot be recovered. A gap behind the oldest base backup that a newer one has
+mended is an alert of health, and in the task's log, for as long as that backup is kept.
 
 **When** Woken by each new backup, and daily as the policy's `verification.schedule` says. The event only wakes it: the
 work list is read from the store, so that an event that was lost loses nothing.

@@ -129,6 +129,12 @@ def test_a_proof_of_an_old_backup_that_failed_is_told_until_a_later_one_passes(
     assert (f"proof_failed:{old}" in found) is (later is None)
 
 
+def proof_of(base: StoredBase, result: Result) -> dict[str, bytes]:
+    """Return the object of a base backup's proof."""
+    proof = make_proof(backup_id=base.backup_id, manifest_sha256=fingerprint(base.manifest.to_json()), result=result)
+    return {f"proofs/{base.backup_id}/{NOW:%Y%m%dT%H%M%SZ}_abcdef.json": proof.to_json()}
+
+
 def log_without(*missing: int) -> dict[str, bytes]:
     """Return the log of a source without some segments and without base backups, and the record of its last run."""
     segments = [Segment(timeline=1, number=number) for number in range(1, 30) if number not in missing]
@@ -146,17 +152,26 @@ def test_each_gap_behind_the_oldest_base_backup_is_told_for_itself_and_no_older_
         f"wal_gap:{Segment(timeline=1, number=number).name}" for number in (12, 20)
     }
     looked = check_log(source, store, NOBODY, read=0, seed="run", now=NOW)
-    assert (looked.gaps, sum("no time within them" in problem for problem in looked.problems)) == (3, 2)
+    assert (looked.gaps, len(looked.lost)) == (3, 2)
+    assert any("a base backup has to be taken" in problem for problem in looked.problems)
+
+
+def test_a_gap_that_a_newer_base_backup_has_mended_is_named_by_the_verification_and_no_problem_any_more() -> None:
+    mending = make_stored_base(NOW + timedelta(days=1), start_lsn="0/15000028", stop_lsn="0/16000000")
+    bases = {**stored(BASE), **stored(mending), **proof_of(mending, Result.PASSED)}
+    looked = check_log(shipped(), MemoryStore({**log_without(12, 20), **bases}), NOBODY, read=0, seed="run", now=NOW)
+    assert [problem.split(",")[0] for problem in looked.problems] == ["the source does not answer"]
+    for report in (looked, replace(looked, problems=())):
+        assert all(Segment(timeline=1, number=number).name in report.line() for number in (12, 20))
+        assert "no gap" not in report.line()
+        assert "older than any" not in report.line()
 
 
 @pytest.mark.parametrize("result", Result)
 def test_from_a_base_backup_whose_proof_failed_nothing_can_be_recovered_and_another_is_wanted(
     api: RunningApi, result: Result
 ) -> None:
-    content = BASE.manifest.to_json()
-    proof = make_proof(backup_id=BASE.backup_id, manifest_sha256=fingerprint(content), result=result)
-    proofs = {f"proofs/{BASE.backup_id}/{NOW:%Y%m%dT%H%M%SZ}_abcdef.json": proof.to_json()}
-    source, store = shipped(), MemoryStore({**log_without(), **stored(BASE), **proofs})
+    source, store = shipped(), MemoryStore({**log_without(), **stored(BASE), **proof_of(BASE, result)})
     failed = result is Result.FAILED
     assert ("rpo:wal" in of_the_log(gathered(store, api, source, NOBODY), source)) is failed
     run: Any = SimpleNamespace(source=source, store=store, clock=lambda: NOW)

@@ -26,13 +26,18 @@ SHOWN_GAPS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogReport:
-    """How the stored log stands; ``problems`` are what a person has to do something about."""
+    """How the stored log stands; ``problems`` are what a person has to do something about.
+
+    ``lost`` are the gaps behind the oldest base backup. Once a newer one is there nothing is left to do about
+    them; health's alert tells of them until it is acknowledged or the older ones have expired.
+    """
 
     source: str
     segments: int
     read_back: int
     gaps: int
     windows: int
+    lost: tuple[str, ...]
     problems: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -45,8 +50,12 @@ class LogReport:
             f"{self.source}: {self.segments} segments of the log stored, {self.read_back} of them read back, "
             f"{self.windows} base backups to recover from"
         )
-        older = f"{self.gaps} gaps, all of them older than any base backup" if self.gaps else "no gap"
-        return text + (f"; PROBLEMS: {'; '.join(self.problems)}" if self.problems else f", {older}")
+        told = [f"PROBLEMS: {'; '.join(self.problems)}"] if self.problems else []
+        if self.lost:
+            told.append(f"gaps behind the oldest base backup: {'; '.join(self.lost)}")
+        if told:
+            return "; ".join((text, *told))
+        return text + (f", {self.gaps} gaps, all of them older than any base backup" if self.gaps else ", no gap")
 
 
 def check_log(
@@ -55,7 +64,7 @@ def check_log(
     """Look whether the stored log can be recovered from, and read some of it back, chosen by chance."""
     standing = read_standing(source, store, database, now=now)
     if standing.last is None:
-        return LogReport(source=source.name, segments=0, read_back=0, gaps=0, windows=0, problems=())
+        return LogReport(source=source.name, segments=0, read_back=0, gaps=0, windows=0, lost=(), problems=())
     damaged, count = _read_back(store, standing, read=read, seed=seed)
     return LogReport(
         source=source.name,
@@ -63,7 +72,8 @@ def check_log(
         read_back=count,
         gaps=len(standing.gaps),
         windows=len(standing.windows),
-        problems=(*standing.problems, *_lost(standing), *damaged),
+        lost=tuple(_lost(standing)),
+        problems=(*standing.problems, *damaged),
     )
 
 
