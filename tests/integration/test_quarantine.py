@@ -53,6 +53,14 @@ CREATE FUNCTION hostile.to_regclass(text) RETURNS regclass LANGUAGE plpgsql AS
   'BEGIN RAISE EXCEPTION ''code of the copy ran''; END';
 ALTER DATABASE acting SET search_path TO hostile, pg_catalog, public;
 """
+# As many keep one: its table is found by the source's own search_path.
+DDL_LOG = """
+CREATE TABLE public.ddl_log (tag text, logged_as text DEFAULT current_user);
+GRANT INSERT ON public.ddl_log TO PUBLIC;
+CREATE FUNCTION public.log_ddl() RETURNS event_trigger LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO ddl_log (tag) VALUES (tg_tag); END';
+CREATE EVENT TRIGGER log_ddl ON ddl_command_end EXECUTE FUNCTION public.log_ddl();
+"""
 
 
 @pytest.fixture
@@ -69,6 +77,7 @@ def acting(cli_server: Server) -> Iterator[DatabaseConnection]:
                 " PUBLICATION p WITH (connect = false, slot_name = 'no_such_slot')"
             )
             session.execute('ALTER SUBSCRIPTION "from elsewhere" ENABLE')
+            session.execute(DDL_LOG)
         yield replace(cli_server.superuser, dbname="acting")
     finally:
         with cli_server.session("acting") as session:
@@ -90,6 +99,11 @@ def requests(server: Server) -> int:
         row = session.execute("SELECT count(*) FROM net.http_request_queue").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def logged_as(server: Server) -> set[str]:
+    with server.session("acting") as session:
+        return {row[0] for row in session.execute("SELECT logged_as FROM public.ddl_log").fetchall()}
 
 
 def insert_order(server: Server, number: int) -> None:
@@ -136,6 +150,7 @@ def test_what_was_quarantined_no_longer_acts_and_a_release_puts_exactly_that_bac
     assert {(item.kind, item.name) for item in released.items} == names
     assert state(cli_server) == before
     assert quarantined(acting) == ()
+    assert logged_as(cli_server) == set()  # a superuser leaves the source's log as it was
     insert_order(cli_server, 11)
     assert requests(cli_server) == 8
 
@@ -253,6 +268,7 @@ def test_what_a_role_may_not_switch_off_is_named(acting: DatabaseConnection, cli
         assert {item.name for item in report.items if item.kind == "cron job"} == CRON_JOBS
         assert any("told_by_hand" in text for text in report.not_switched_off)
         assert "NOT switched off" in report.line()
+        assert "postgres" in logged_as(cli_server)
     finally:
         with cli_server.session("acting") as session:
             session.execute("REVOKE postgres FROM pulse_backup; ALTER ROLE postgres PASSWORD NULL")

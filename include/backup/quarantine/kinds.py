@@ -14,8 +14,8 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from include.backup.quarantine.callers import FunctionText, acl_grants, callers, senders
+from include.backup.quarantine.session import Session, changing_definitions
 
-Session = psycopg.Connection[dict[str, Any]]
 _SQL = Path(__file__).resolve().parents[2] / "sql" / "quarantine"
 _CRON_JOBS, _REQUESTS = "cron.job", "net.http_request_queue"
 _ENABLING = {"O": "ENABLE TRIGGER", "R": "ENABLE REPLICA TRIGGER", "A": "ENABLE ALWAYS TRIGGER"}
@@ -144,9 +144,9 @@ def _cron_job(session: Session, item: Item, *, active: bool) -> None:
 def _trigger(session: Session, item: Item, how: str) -> None:
     table = sql.Identifier(item.state["schema"], item.state["relation"])
     # ONLY: the triggers of partitions are items of their own, with states of their own.
-    session.execute(
-        sql.SQL("ALTER TABLE ONLY {} {} {}").format(table, sql.SQL(how), sql.Identifier(item.state["name"]))
-    )
+    statement = sql.SQL("ALTER TABLE ONLY {} {} {}").format(table, sql.SQL(how), sql.Identifier(item.state["name"]))
+    with changing_definitions(session):
+        session.execute(statement)
 
 
 def _disable_trigger(session: Session, item: Item) -> None:
@@ -158,7 +158,8 @@ def _enable_trigger(session: Session, item: Item) -> None:
 
 
 def _subscription(session: Session, item: Item, how: str) -> None:
-    session.execute(sql.SQL("ALTER SUBSCRIPTION {} {}").format(sql.Identifier(item.name), sql.SQL(how)))
+    with changing_definitions(session):
+        session.execute(sql.SQL("ALTER SUBSCRIPTION {} {}").format(sql.Identifier(item.name), sql.SQL(how)))
 
 
 def _take_request(session: Session, item: Item) -> None:
@@ -176,38 +177,49 @@ def _requeue(session: Session, item: Item) -> None:
 
 
 def _revoke(session: Session, item: Item) -> None:
-    for grantee in {"": False, _owner(session, item): False, **acl_grants(item.state["acl"])}:
-        session.execute(
-            sql.SQL("REVOKE EXECUTE ON ROUTINE {} FROM {} CASCADE").format(_routine(item), _grantee(grantee))
-        )
+    oid = _oid(session, item)
+    routine = _routine(session, oid)
+    with changing_definitions(session):
+        for grantee in {"": False, routine.owner: False, **acl_grants(item.state["acl"])}:
+            session.execute(
+                sql.SQL("REVOKE EXECUTE ON ROUTINE {} FROM {} CASCADE").format(routine.name, _grantee(grantee))
+            )
     # A role that may not take a right away is only warned.
-    row = session.execute(
-        "SELECT proacl::text AS acl FROM pg_proc WHERE oid = %s::regprocedure", (item.name,)
-    ).fetchone()
-    if row is None or row["acl"] is None or acl_grants(row["acl"]):
+    left = _routine(session, oid).acl
+    if left is None or acl_grants(left):
         raise psycopg.errors.InsufficientPrivilege(f"must be owner of function {item.name}")
 
 
 def _grant(session: Session, item: Item) -> None:
-    acl, owner = item.state["acl"], _owner(session, item)
-    grants = {"": False, owner: False} if acl is None else acl_grants(acl)
-    for grantee, may_grant in grants.items():
-        option = sql.SQL(" WITH GRANT OPTION" if may_grant and grantee != owner else "")
-        session.execute(
-            sql.SQL("GRANT EXECUTE ON ROUTINE {} TO {}{}").format(_routine(item), _grantee(grantee), option)
-        )
+    acl, routine = item.state["acl"], _routine(session, _oid(session, item))
+    grants = {"": False, routine.owner: False} if acl is None else acl_grants(acl)
+    with changing_definitions(session):
+        for grantee, may_grant in grants.items():
+            option = sql.SQL(" WITH GRANT OPTION" if may_grant and grantee != routine.owner else "")
+            session.execute(
+                sql.SQL("GRANT EXECUTE ON ROUTINE {} TO {}{}").format(routine.name, _grantee(grantee), option)
+            )
 
 
-def _routine(item: Item) -> sql.Composed:
-    """Return a function as PostgreSQL's regprocedure wrote it, which is quoted where it must be."""
-    return sql.SQL(item.name.replace("{", "{{").replace("}", "}}")).format()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Routine:
+    name: sql.Composable
+    owner: str
+    acl: str | None
 
 
-def _owner(session: Session, item: Item) -> str:
-    row = session.execute(
-        "SELECT pg_get_userbyid(proowner)::text AS owner FROM pg_proc WHERE oid = %s::regprocedure", (item.name,)
-    ).fetchone()
-    return str(row["owner"]) if row else ""
+def _oid(session: Session, item: Item) -> int:
+    row = session.execute("SELECT %s::pg_catalog.regprocedure::pg_catalog.int8 AS oid", (item.name,)).fetchone()
+    return int(row["oid"]) if row else 0
+
+
+def _routine(session: Session, oid: int) -> _Routine:
+    row = session.execute((_SQL / "routine.sql").read_bytes(), {"oid": oid}).fetchone()
+    if row is None:
+        raise psycopg.errors.UndefinedFunction(f"there is no function {oid}")
+    # PostgreSQL has quoted it where it must be.
+    name = sql.SQL(row["name"].replace("{", "{{").replace("}", "}}")).format()
+    return _Routine(name=name, owner=row["owner"], acl=row["acl"])
 
 
 def _schedule(session: Session, item: Item) -> None:

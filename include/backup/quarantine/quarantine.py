@@ -16,15 +16,15 @@ import psycopg
 
 from include.backup.errors import QuarantineError
 from include.backup.postgres.session import Endpoint, connect
-from include.backup.quarantine.kinds import Item, Kind, Session, find, put_back, switch_off
+from include.backup.quarantine.kinds import Item, Kind, find, put_back, switch_off
 from include.backup.quarantine.record import SCHEMA, Seclusion, find_record, make_record, strange_records
+from include.backup.quarantine.session import OWN_FUNCTIONS, Session, search_path_of_copy
 
 # Whose rows a quarantine changes. That they were loaded as archived was checked before, by their hash.
 _CHANGED_TABLES: Mapping[str, tuple[str, str]] = {
     Kind.CRON_JOB: ("cron", "job"),
     Kind.REQUEST: ("net", "http_request_queue"),
 }
-_OWN_FUNCTIONS = "SET search_path TO pg_catalog"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,22 +146,21 @@ def _session(endpoint: Endpoint) -> Iterator[Session]:
     It may be a superuser's, and the search_path of the copy's own settings is whatever its source has.
     """
     with connect(endpoint, settings={}) as session, session.transaction():
-        session.execute(_OWN_FUNCTIONS)
+        session.execute(OWN_FUNCTIONS)
         yield session
 
 
 def _run_erasures(session: Session, erasures: Sequence[str], endpoint: Endpoint) -> None:
     """Run them as a person would who connects to the copy."""
-    session.execute("RESET search_path")
-    for number, statement in enumerate(erasures, 1):
-        try:
-            session.execute(statement.encode())
-        except psycopg.Error as error:
-            raise QuarantineError(
-                f"erasure {number} of {len(erasures)} failed in {_name(endpoint)} ({_said(error)}); nothing was "
-                "released"
-            ) from error
-    session.execute(_OWN_FUNCTIONS)
+    with search_path_of_copy(session):
+        for number, statement in enumerate(erasures, 1):
+            try:
+                session.execute(statement.encode())
+            except psycopg.Error as error:
+                raise QuarantineError(
+                    f"erasure {number} of {len(erasures)} failed in {_name(endpoint)} ({_said(error)}); nothing was "
+                    "released"
+                ) from error
 
 
 def _nothing_to_release(session: Session) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from include.backup.quarantine.kinds import Item, Session
+from include.backup.quarantine.kinds import Item
+from include.backup.quarantine.session import Session, changing_definitions
 
 SCHEMA = "backup_quarantine"
 _RECORDS = Path(__file__).resolve().parents[2] / "sql" / "quarantine" / "records.sql"
@@ -54,7 +55,8 @@ class Record:
 
     def forget(self) -> None:
         """Remove it; nothing is off any more."""
-        self.session.execute(self._sql("DROP SCHEMA {} CASCADE"))
+        with changing_definitions(self.session):
+            self.session.execute(self._sql("DROP SCHEMA {} CASCADE"))
 
     def _sql(self, text: str) -> sql.Composed:
         return sql.SQL(text).format(sql.Identifier(self.schema))
@@ -84,20 +86,22 @@ def make_record(session: Session, *, remark: str) -> Record:
     """Return the record, made where there was none; nobody else sees it. ``remark`` is for whoever finds its schema."""
     record = find_record(session) or Record(session=session, schema=_free_name(session))
     schema = sql.Identifier(record.schema)
-    session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-    session.execute(
-        sql.SQL(
-            "CREATE TABLE IF NOT EXISTS {}.items ("
-            " kind text NOT NULL, name text NOT NULL, state jsonb NOT NULL,"
-            " switched_off_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (kind, name))"
-        ).format(schema)
-    )
+    with changing_definitions(session):
+        session.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+        session.execute(
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {}.items (kind pg_catalog.text NOT NULL, name pg_catalog.text NOT NULL,"
+                " state pg_catalog.jsonb NOT NULL,"
+                " switched_off_at pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now(), PRIMARY KEY (kind, name))"
+            ).format(schema)
+        )
     # A request that waits may hold a secret, and default privileges would show it to everybody.
-    for grantee in ("PUBLIC", *_others(session, record)):
-        who = sql.SQL(grantee) if grantee == "PUBLIC" else sql.Identifier(grantee)
-        session.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, who))
-        session.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, who))
-    session.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(remark)))
+    grantees = (sql.SQL("PUBLIC"), *map(sql.Identifier, _others(session, record)))
+    with changing_definitions(session):
+        for grantee in grantees:
+            session.execute(sql.SQL("REVOKE ALL ON SCHEMA {} FROM {}").format(schema, grantee))
+            session.execute(sql.SQL("REVOKE ALL ON ALL TABLES IN SCHEMA {} FROM {}").format(schema, grantee))
+        session.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(remark)))
     return record
 
 
