@@ -19,7 +19,7 @@ from include.backup.health.acknowledge import Acknowledged, acknowledge, find_al
 from include.backup.health.alerts import Acknowledgement, Alert, advance, alert_name, sent
 from include.backup.health.board import Board, Heartbeat
 from include.backup.health.facts import AirflowFacts, DiskFact, HealthFacts
-from include.backup.health.finding import Finding, Severity
+from include.backup.health.finding import Finding, RowsBefore, Severity
 from include.backup.health.look import look, message
 from include.backup.health.use import grows_per_day
 from include.backup.health.watch import Pulse, judge
@@ -71,6 +71,18 @@ def test_an_acknowledged_one_is_not_sent_again_until_it_gets_worse() -> None:
     worse = turn(quiet.open, [finding(severity=Severity.CRITICAL)], now=NOW + 4 * DAY, said=said)
     assert len(worse.send) == 1
     assert worse.open[0].acknowledged_by is None
+
+
+def test_another_table_that_is_gone_is_told_though_those_before_were_acknowledged() -> None:
+    def gone(*tables: str) -> Finding:
+        return replace(finding("tables_gone"), gone=dict.fromkeys(tables, RowsBefore(backup_id="b", rows=1)))
+
+    first = turn((), [gone("one", "two")])
+    said = [Acknowledgement(key="tables_gone:daily", since=NOW, by="ann", at=NOW, note="on purpose")]
+    quiet = turn(sent(first.open, first.send, at=NOW), [gone("two")], now=NOW + 2 * DAY, said=said)
+    assert (quiet.send, quiet.open[0].acknowledged_by) == ((), "ann")
+    (alert,) = turn(quiet.open, [gone("two", "three")], now=NOW + 3 * DAY, said=said).send
+    assert (alert.acknowledged_by, alert.worse_at) == (None, NOW + 3 * DAY)
 
 
 def test_an_acknowledgement_of_an_earlier_time_does_not_silence_a_new_one() -> None:

@@ -189,12 +189,18 @@ def test_lost_rows_are_told_until_somebody_acknowledges_them(api: RunningApi, tm
         next_step="n",
         rows_before=before,
     )
-    (alert,) = advance((), [lost], (), now=NOW, resend_after=timedelta(days=1)).open
-    board.replace_open((alert,), at=NOW)
-    assert gathered(store, api, shipped()).rows_before == {"hourly:t": before}
-    said = Acknowledgement(key=alert.key, since=alert.since, by="ann", at=NOW, note="on purpose")
-    board.add_acknowledgement(alert, said)
+    gone = replace(lost, rule="tables_gone", subject="hourly", rows_before=None, gone={"u": before, "v": before})
+    alerts = advance((), [lost, gone], (), now=NOW, resend_after=timedelta(days=1)).open
+    board.replace_open(alerts, at=NOW)
+    every = {"hourly:t": before, "hourly:u": before, "hourly:v": before}
+    assert gathered(store, api, shipped()).rows_before == every
+    for alert in alerts:
+        said = Acknowledgement(key=alert.key, since=alert.since, by="ann", at=NOW, note="on purpose")
+        board.add_acknowledgement(alert, said)
     assert gathered(store, api, shipped()).rows_before == {}
+    # What was said before it became worse counts no more.
+    board.replace_open(tuple(replace(alert, worse_at=NOW + timedelta(days=1)) for alert in alerts), at=NOW)
+    assert gathered(store, api, shipped()).rows_before == every
 
 
 def test_the_newest_backup_of_the_last_look_is_read_however_many_have_followed(api: RunningApi, tmp_path: Path) -> None:

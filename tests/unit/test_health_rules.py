@@ -214,7 +214,27 @@ def test_a_table_that_lost_many_rows_is_told(
 ) -> None:
     excluding = replace(source, excluded_schemas=("cron",), excluded_tables=("public.sessions",))
     keys = found(facts(backup(1, rows=before), backup(0, rows=after)), excluding)
-    assert set(keys) == ({"rows_lost:daily:public.users"} if lost else set())
+    key = "rows_lost:daily:public.users" if after else "tables_gone:daily"
+    assert set(keys) == ({key} if lost else set())
+
+
+@pytest.mark.parametrize(("others", "severity"), [(8_000, Severity.WARNING), (7_000, Severity.CRITICAL)])
+def test_tables_that_are_gone_are_told_as_one_and_as_critical_where_they_had_many_of_all_rows(
+    source: SourcePolicy, others: int, severity: Severity
+) -> None:
+    dropped = {f"old.t{number:04d}": 1 for number in range(2_000)}
+    made = facts(backup(1, rows={**dropped, "t": others, "u": 9}), backup(0, rows={"t": others, "u": 1}))
+    keys = found(made, source)
+    assert set(keys) == {"tables_gone:daily", "rows_lost:daily:u"}
+    finding = keys["tables_gone:daily"]
+    assert finding.severity is severity
+    assert "lacks 2000 of 2002 tables, which had 2000 of " in finding.evidence
+    assert finding.evidence.endswith(": old.t0000, old.t0001, old.t0002, old.t0003, old.t0004 and 1995 more")
+    assert f"hold {backup(1).backup_id} and" in finding.next_step
+    # Later backups are compared with what nobody has acknowledged.
+    later = facts(*(backup(day, rows={"t": others, "u": 1}) for day in (1, 0)))
+    told = {f"daily:{table}": before for table, before in finding.gone.items()}
+    assert found(replace(later, rows_before=told), source)["tables_gone:daily"].gone == finding.gone
 
 
 def test_a_table_of_a_part_of_all_may_be_missing_from_it(source: SourcePolicy) -> None:
@@ -344,6 +364,7 @@ EVERY_RULE: Mapping[str, dict[str, Any]] = {
     "proof_failed": {"backups": (backup(0, standing=Standing.FAILED),)},
     "unproven": {"backups": (backup(2, proofs=0), backup(0))},
     "proof_overdue": {"backups": (backup(7, proven_at=NOW - timedelta(days=7)), backup(0))},
+    "tables_gone": {"backups": (backup(1, rows={"t": 100}), backup(0, rows={}))},
     "rows_lost": {"backups": (backup(1, rows={"t": 100}), backup(0, rows={"t": 1}))},
     "unreachable": {"unreachable": {"Supabase": "503"}},
     "copies": {"copies_missing": {"backup store": "too old"}},

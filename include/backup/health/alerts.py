@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,7 +40,8 @@ class Alert:
     """A condition that holds since a time. ``sent_at`` is when a message of it last arrived.
 
     ``worse_at`` is when it became worse, and ``recorded`` says that the evidence has it as bad as it is. With what a
-    table had ``rows_before``, later backups are compared until somebody acknowledges that it lost them.
+    table had ``rows_before``, or those that are ``gone``, later backups are compared until somebody acknowledges that
+    it lost them.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Alert:
     worse_at: datetime | None = None
     recorded: bool = False
     rows_before: RowsBefore | None = None
+    gone: Mapping[str, RowsBefore] = field(default_factory=dict, hash=False)
 
     @property
     def short_id(self) -> str:
@@ -139,8 +141,8 @@ def _seen(
         since=now,
         seen_at=now,
     )
-    if known is not None and _worse(finding.severity, known.severity):
-        # Whoever acknowledged it knew of something less bad.
+    if known is not None and (_worse(finding.severity, known.severity) or finding.gone.keys() - known.gone.keys()):
+        # Whoever acknowledged it knew of something less bad, or of fewer tables.
         alert = replace(alert, worse_at=now, recorded=False, sent_at=None, **_UNKNOWN)
     answer = said.get((alert.key, alert.since))
     if answer is not None and answer.counts(now) and answer.knows(alert):
@@ -159,6 +161,7 @@ def _seen(
         evidence=finding.evidence,
         next_step=finding.next_step,
         rows_before=finding.rows_before,
+        gone=finding.gone,
         seen_at=now,
     )
 

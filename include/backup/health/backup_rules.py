@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -211,23 +211,52 @@ def _rows(
     known = [item for item in backups if item.rows is not None]
     if not known:
         return
-    now = known[-1]
-    for table, before in sorted(_most_rows(facts, tier, known[:-1]).items()):
-        left = (now.rows or {}).get(table)
-        if left is None and not _is_expected(table, tier, source):
-            continue
-        if not before.rows or (before.rows - (left or 0)) / before.rows <= health.rows_lost_share:
-            continue
+    now, left = known[-1], known[-1].rows or {}
+    expected = {
+        table: before
+        for table, before in sorted(_most_rows(facts, tier, known[:-1]).items())
+        if table in left or _is_expected(table, tier, source)
+    }
+    lost = {
+        table: before
+        for table, before in expected.items()
+        if before.rows and (before.rows - left.get(table, 0)) / before.rows > health.rows_lost_share
+    }
+    yield from _gone(tier, now, expected, {table: lost[table] for table in lost if table not in left}, health)
+    for table in (table for table in lost if table in left):
+        before = lost[table]
         yield Finding(
             rule="rows_lost",
             subject=f"{tier.name}:{table}",
             severity=Severity.CRITICAL,
-            evidence=f"{table} had {before.rows} rows in {before.backup_id} and "
-            + (f"is not in {now.backup_id}" if left is None else f"has {left} in {now.backup_id}"),
+            evidence=f"{table} had {before.rows} rows in {before.backup_id} and has {left[table]} in {now.backup_id}",
             next_step=f"find out whether somebody deleted them on purpose, and acknowledge it then; if not, hold "
             f"{before.backup_id} and restore the rows with restore_table",
             rows_before=before,
         )
+
+
+def _gone(
+    tier: TierPolicy,
+    now: BackupFact,
+    expected: Mapping[str, RowsBefore],
+    gone: Mapping[str, RowsBefore],
+    health: HealthPolicy,
+) -> Iterator[Finding]:
+    """Tell of all tables that are gone at once: a dropped schema may have had thousands."""
+    if not gone:
+        return
+    rows, all_rows = (sum(before.rows for before in tables.values()) for tables in (gone, expected))
+    yield Finding(
+        rule="tables_gone",
+        subject=tier.name,
+        severity=Severity.CRITICAL if rows / all_rows > health.rows_lost_share else Severity.WARNING,
+        evidence=f"{now.backup_id} lacks {len(gone)} of {len(expected)} tables, which had {rows} of {all_rows} rows: "
+        f"{_some(gone)}",
+        next_step="find out whether somebody dropped them on purpose, and acknowledge it then; if not, hold "
+        f"{_some({before.backup_id for before in gone.values()})} and restore the rows with restore_table",
+        gone=gone,
+    )
 
 
 def _most_rows(facts: HealthFacts, tier: TierPolicy, earlier: Sequence[BackupFact]) -> dict[str, RowsBefore]:
@@ -248,6 +277,12 @@ def _is_expected(table: str, tier: TierPolicy, source: SourcePolicy) -> bool:
     """Say whether a full backup would have a table, if it were there: the policy may leave it out since then."""
     left_out = table in source.excluded_tables or table.partition(".")[0] in source.excluded_schemas
     return tier.kind == FULL and not left_out
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    return ", ".join(shown[:SHOWN]) + more
 
 
 def _ago(now: datetime, then: datetime) -> str:

@@ -85,7 +85,7 @@ class DiskFact:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthFacts:
     """Everything known of one source at one time; ``rows_before`` is that of lost rows nobody has acknowledged yet, by
-    the alert's subject."""
+    tier and table."""
 
     source: str
     now: datetime

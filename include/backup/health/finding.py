@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -25,7 +26,7 @@ class RowsBefore:
 class Finding:
     """``rule`` and ``subject`` together are the condition: the same ones again are the same alert.
 
-    ``rows_before`` is what a table had before it lost rows.
+    ``rows_before`` is what a table had before it lost rows, and ``gone`` what each table had that is gone.
     """
 
     rule: str
@@ -34,6 +35,7 @@ class Finding:
     evidence: str
     next_step: str
     rows_before: RowsBefore | None = None
+    gone: Mapping[str, RowsBefore] = field(default_factory=dict, hash=False)
 
     @property
     def key(self) -> str:

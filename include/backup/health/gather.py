@@ -83,11 +83,14 @@ def gather(ctx: GatherContext) -> HealthFacts:
 def _rows_before(ctx: GatherContext) -> Mapping[str, RowsBefore]:
     """Return what tables had before they lost rows, of the open alerts that nobody has acknowledged."""
     board = Board(ctx.store, source=ctx.source.name, encryption=Encryption(algorithm=None))
-    lost = tuple(alert for alert in board.open_alerts() if alert.rows_before is not None)
-    known = {said.key for said in board.acknowledgements(lost)}
-    return {
-        alert.subject: alert.rows_before for alert in lost if alert.rows_before is not None and alert.key not in known
-    }
+    found: dict[str, RowsBefore] = {}
+    for alert in board.open_alerts():
+        lost = {f"{alert.subject}:{table}": before for table, before in alert.gone.items()}
+        if alert.rows_before is not None:
+            lost[alert.subject] = alert.rows_before
+        if lost and not any(said.knows(alert) for said in board.acknowledgements((alert,))):
+            found.update(lost)
+    return found
 
 
 def _ping_failure(ctx: GatherContext) -> str | None:
