@@ -67,6 +67,11 @@ class Runner:
         self._lock = threading.RLock()
         self._killed = False
 
+    @property
+    def killed(self) -> bool:
+        """Say whether ``kill`` was called: no child starts any more."""
+        return self._killed
+
     def run(
         self,
         command: Command,

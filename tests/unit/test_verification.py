@@ -16,6 +16,7 @@ from include.backup.base.stored import base_prefix
 from include.backup.catalog import archive_key, manifest_key, proof_prefix
 from include.backup.errors import (
     BackupError,
+    CommandKilledError,
     ObjectColdError,
     ProofFailedError,
     ScratchError,
@@ -144,6 +145,25 @@ def test_a_test_that_cannot_be_made_ends_nothing_else_and_is_told_as_such(
     later = replace(context(bucket), clock=lambda: NOW + timedelta(minutes=1))
     with pytest.raises(ProofFailedError, match=f"{large} .*Do not rely on it"):
         verify(later)
+
+
+@pytest.mark.parametrize("ending", [CommandKilledError, ScratchError])
+def test_a_killed_run_tries_no_other_backup_and_keeps_no_report(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, ending: type[BackupError]
+) -> None:
+    first, _ = bucket.backup(1, proven=False), bucket.backup(2, proven=False)
+    tried: list[str] = []
+
+    def prove(stored: StoredBackup, *, runner: Runner, **_: Any) -> Any:
+        tried.append(stored.backup_id)
+        runner.kill()
+        raise ending("it was ended")
+
+    monkeypatch.setattr("include.backup.verification.verify.prove_stored", prove)
+    with pytest.raises(ending, match="it was ended"):
+        verify(context(bucket))
+    assert tried == [first]
+    assert not [key for key in bucket.s3.visible() if key.startswith("audit/")]
 
 
 def test_an_archive_that_is_gone_is_a_failure_and_a_backup_that_is_gone_is_not(

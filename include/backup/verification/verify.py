@@ -125,7 +125,7 @@ def verify(ctx: VerificationContext) -> VerificationReport:
     """Prove what is due, one after the other; one that fails ends nothing else.
 
     Raises ProofFailedError when any is not proven, after all were tried and the report was kept; ScratchError when all
-    that stands in the way are tests that could not be made.
+    that stands in the way are tests that could not be made; at once, and without a report, what ends a killed run.
     """
     started_at, started = ctx.clock(), time.monotonic()
     plan = work_list(ctx)
@@ -232,6 +232,9 @@ def _prove(ctx: VerificationContext, work: Work) -> Proven | Work | None:
     except (ArchiveError, ManifestWithoutArchiveError, ObjectShortError) as error:
         result, detail = Result.FAILED.value, str(error)
     except BackupError as error:
+        if ctx.runner.killed:
+            # Every other test would end like this one, which says nothing of its backup.
+            raise
         ctx.log.warning("%s could not be tested: %s", work.backup_id, error)
         result, detail = IMPEDED, str(error)
     seconds = round(time.monotonic() - started, 3)
