@@ -33,7 +33,10 @@ class VerifyBackupsOperator(FleetOperator):
     Returns numbers, and how long it took against the strategy's five minutes.
     """
 
-    next_step = "Do not rely on the backup that is named. Take a new one, and keep this one for the investigation."
+    next_step = (
+        "Do not rely on a backup that failed: take a new one, and keep that one for the investigation. "
+        "Of one that was not tested nothing is known: the next run tests it."
+    )
     ui_color = "#ceead6"
 
     def work(self, context: Context, source: SourcePolicy) -> dict[str, Any]:

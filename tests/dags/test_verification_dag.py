@@ -107,7 +107,7 @@ def test_a_backup_that_is_not_proven_fails_the_task_and_is_told(
     assert "*failed*" in slack.messages[-1].text
     assert "*Why:* &lt;https://evil|b&gt; &amp; c differ\n" in slack.messages[-1].text
     assert "|log>" in slack.messages[-1].text
-    assert "Do not rely on the backup" in slack.messages[-1].text
+    assert "Do not rely on a backup that failed" in slack.messages[-1].text
 
 
 def test_a_broken_verifier_is_red_and_told(

@@ -141,9 +141,12 @@ def test_a_test_that_cannot_be_made_ends_nothing_else_and_is_told_as_such(
         verify(context(bucket))
     assert verifier.proven == [first, last]
     # Where another one is no good, that is what matters.
-    verifier.failing.add(bucket.backup(0.5, proven=False))
+    bad = bucket.backup(4, proven=False)
+    verifier.failing.add(bad)
     later = replace(context(bucket), clock=lambda: NOW + timedelta(minutes=1))
-    with pytest.raises(ProofFailedError, match=f"{large} .*Do not rely on it"):
+    with pytest.raises(
+        ProofFailedError, match=rf"^{bad} \(.*\)\. Do not rely on it.* {bad}`.*; not tested: {large} \(no room\)$"
+    ):
         verify(later)
 
 

@@ -151,13 +151,15 @@ def verify(ctx: VerificationContext) -> VerificationReport:
     )
     _keep(ctx, report)
     impeded = tuple(one for one in report.failed if one.result == IMPEDED)
-    if impeded and impeded == report.failed:
-        raise ScratchError(f"nothing is known of {_named(impeded)}; mend what stands in the way, and retry")
-    if report.failed:
+    bad = tuple(one for one in report.failed if one.result != IMPEDED)
+    if bad:
         raise ProofFailedError(
-            f"{_named(report.failed)}. Do not rely on it; look at its proof with `python -m include.backup show "
-            f"{ctx.source.name} {report.failed[0].backup_id}`, and start a new backup"
+            f"{_named(bad)}. Do not rely on it; look at its proof with `python -m include.backup show "
+            f"{ctx.source.name} {bad[0].backup_id}`, and start a new backup"
+            + (f"; not tested: {_named(impeded)}" if impeded else "")
         )
+    if impeded:
+        raise ScratchError(f"nothing is known of {_named(impeded)}; mend what stands in the way, and retry")
     return report
 
 
