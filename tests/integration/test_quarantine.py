@@ -178,6 +178,18 @@ def test_a_release_that_cannot_put_everything_back_puts_back_nothing(
     assert quarantined(acting)
 
 
+def test_functions_recorded_by_an_earlier_version_are_put_back(acting: DatabaseConnection, cli_server: Server) -> None:
+    with cli_server.session("acting") as session:
+        session.execute("ALTER DATABASE acting SET search_path TO hostile, pg_catalog, public, net, supabase_functions")
+    before = state(cli_server)
+    quarantine(acting, source=SOURCE)
+    with cli_server.session("acting") as session:
+        # It named them by the copy's own search_path.
+        session.execute(f"UPDATE {SCHEMA}.items SET name = name::regprocedure::text WHERE kind = 'function'")
+    assert "http_get(text)" in {item.name for item in release(acting).items}
+    assert state(cli_server) == before
+
+
 def test_erasures_run_before_anything_acts_again(acting: DatabaseConnection, cli_server: Server) -> None:
     quarantine(acting, source=SOURCE)
     with pytest.raises(QuarantineError, match="erasure 2 of 2 failed"):

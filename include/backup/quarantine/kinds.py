@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from include.backup.quarantine.callers import FunctionText, acl_grants, callers, senders
-from include.backup.quarantine.session import Session, changing_definitions
+from include.backup.quarantine.session import Session, changing_definitions, search_path_of_copy
 
 _SQL = Path(__file__).resolve().parents[2] / "sql" / "quarantine"
 _CRON_JOBS, _REQUESTS = "cron.job", "net.http_request_queue"
@@ -209,7 +209,20 @@ class _Routine:
 
 
 def _oid(session: Session, item: Item) -> int:
-    row = session.execute("SELECT %s::pg_catalog.regprocedure::pg_catalog.int8 AS oid", (item.name,)).fetchone()
+    """Return the function that is meant; raises psycopg.Error when there is none.
+
+    A record of an earlier version names it by the copy's own search_path.
+    """
+    try:
+        with session.transaction():
+            return _oid_of(session, item.name)
+    except (psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedObject, psycopg.errors.InvalidSchemaName):
+        with search_path_of_copy(session):
+            return _oid_of(session, item.name)
+
+
+def _oid_of(session: Session, signature: str) -> int:
+    row = session.execute("SELECT %s::pg_catalog.regprocedure::pg_catalog.int8 AS oid", (signature,)).fetchone()
     return int(row["oid"]) if row else 0
 
 
