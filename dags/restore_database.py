@@ -20,7 +20,8 @@ copy, so that the restore refuses then, unless `give_up_writes` is on.
 
 **Run again** Until `swap_databases` nothing is touched: clear what failed, with what is downstream. A yes counts for
 exactly what was previewed, for `response_timeout`. After that, or when the target has changed, trigger a new run.
-`swap_databases` is not retried by itself; cleared, it finds what it has done and does the rest, without another yes.
+`swap_databases` and `restore_in_place` are not retried by themselves; cleared, they find what they have done and do
+the rest, without another yes.
 
 **Undo** While the old database is kept: `python -m include.backup restore SOURCE --undo RESTORE_ID`. It renames back,
 and says what was written since. Later: restore the backup of `take_safety_backup` by its id. Nobody proves it: tick

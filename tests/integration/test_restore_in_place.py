@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from include.backup.approval import Approval
 from include.backup.archive.reader import ArchiveReader
 from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError, TargetFullError
 from include.backup.postgres.toc import read_toc
@@ -17,7 +18,8 @@ from include.backup.process import Command, Completed, Runner
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.in_place import restore_in_place
 from include.backup.restore.in_the_way import in_the_way
-from include.backup.restore.order import RestoreOrder, Strategy
+from include.backup.restore.loaded import LOADED
+from include.backup.restore.order import RestoreOrder, Strategy, record_key
 from include.backup.restore.plan import TOC_MEMBER
 from include.backup.restore.target import Target
 from include.backup.restore.work import back_up_target, check_afterwards
@@ -218,21 +220,37 @@ def test_what_was_written_since_the_safety_backup_began_is_lost_only_with_a_yes(
     lab.do(SOURCE, "DROP SCHEMA other CASCADE; DROP TABLE public.queue")
 
 
-def test_statistics_that_fail_are_told_after_the_rows_were_compared(
+def test_what_was_loaded_is_only_compared_after_a_kill_and_when_statistics_fail(
     lab: RestoreLab, backup_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    faults = [KeyboardInterrupt(), RestoreError("ANALYZE of in_place failed")]
+
     def fail(target: Target, *, jobs: int) -> None:
-        raise RestoreError(f"ANALYZE of {target.describe()} failed")
+        raise faults.pop(0)
+
+    def too_late() -> Approval:
+        raise ApprovalError("the yes does not count any more")
 
     monkeypatch.setattr(Target, "analyze", fail)
     change(lab, "DELETE FROM app.feelings WHERE id > 10")
     ctx = lab.context(SOURCE)
     order, seal = ordered(lab, ctx, backup_id)
-    with pytest.raises(RestoreError, match="ANALYZE of in_place"):
+    with pytest.raises(KeyboardInterrupt):
         restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
+    loaded = lab.value(SOURCE, "SELECT 'app.feelings'::regclass::oid")
+    with pytest.raises(RestoreError, match="ANALYZE of in_place"):
+        restore_in_place(ctx, order, seal, approve=too_late, progress=QUIET)
+    assert lab.value(SOURCE, "SELECT 'app.feelings'::regclass::oid") == loaded
     told = ctx.ledger.find(f"restore:{order.restore_id}")
     assert told is not None
-    assert told.facts["rows"] == 5800
+    assert (told.facts["rows"], told.facts["unsaved"], told.facts["approved_by"]) == (5800, [], "bea")
+    # As if killed before it was written down: its own rows may be all that was written.
+    ctx.store.remove(record_key(order.restore_id, f"{LOADED}-{seal[:16]}"))
+    with pytest.raises(
+        RestoreRefusedError,
+        match=rf"app\.feelings .*, unless an earlier try has loaded it.* {backup_id} may be in place",
+    ):
+        restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
 
 
 def test_what_hangs_on_a_schema_from_outside_rolls_everything_back(lab: RestoreLab, backup_id: str) -> None:

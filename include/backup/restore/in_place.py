@@ -38,6 +38,8 @@ from include.backup.proof.large_objects import archived_large_objects
 from include.backup.proof.masking import findings
 from include.backup.restore.compare import RestoreComparer
 from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import Destination
+from include.backup.restore.loaded import Loaded, keep_begun, keep_loaded, read_loaded
 from include.backup.restore.order import RestoreOrder, Strategy
 from include.backup.restore.plan import TOC_MEMBER, tools_for_target
 from include.backup.restore.progress import Progress
@@ -132,22 +134,26 @@ def restore_in_place(
     destination = ctx.destination(order)
     if order.strategy is not Strategy.IN_PLACE or order.dry_run or order.target is None:
         raise RestoreRefusedError(f"order {seal} asks for nothing in place; nothing was changed")
-    approval = approve() if order.needs_approval or destination.production else None
-    if approval is not None and approval.seal != seal:
-        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    loaded = read_loaded(ctx, order, seal)
+    approval = _approved(order, destination, seal, approve) if loaded is None else loaded.approval
     target = Target(destination.connection, database=order.database)
     with target_lock(destination.connection, order.database, holder=ctx.holder) as session, ExitStack() as stack:
         facts = database_facts(session, order.database)
         if facts is None or facts.oid != order.target.oid:
             raise RestoreRefusedError(f"{order.database} is another database than the preview saw; trigger a new run")
-        require_safety_backup(ctx, destination)
         manifest, _ = read_backup(ctx, order)
         stack.enter_context(reading(ctx.store, manifest, what=f"a restore into {target.describe()}", clock=ctx.clock))
         reader = ArchiveReader(ctx.store, manifest)
         toc = read_toc(reader.read(TOC_MEMBER))
-        check_unsaved(ctx, order, destination.connection, entries_of(toc, order.schemas))
         tools = tools_for_target(manifest, target.inspect())
-        lost = _load(ctx, order, manifest, toc, tools)
+        if loaded is None:
+            require_safety_backup(ctx, destination)
+            check_unsaved(ctx, order, destination.connection, entries_of(toc, order.schemas))
+            lost = _load(ctx, order, seal, manifest, toc, tools)
+            loaded = Loaded(seal=seal, approval=approval, unsaved=lost)
+            keep_loaded(ctx, order, loaded)
+        else:
+            ctx.log.info("an earlier try has loaded %s; it is compared", order.backup_id)
         unanalyzed = _analyze(ctx, target)
         part = part_of(manifest, order.schemas)
         found = RestoreComparer(
@@ -168,13 +174,23 @@ def restore_in_place(
         schemas=order.schemas,
         tables=found.tables,
         rows=found.rows,
-        unsaved=lost,
+        unsaved=loaded.unsaved,
         large_objects_left=len(archived_large_objects(manifest)),
     )
     record_restore(ctx, order, {**report.to_dict(), **({} if approval is None else approval.to_dict())})
     if unanalyzed is not None:
         raise unanalyzed
     return report
+
+
+def _approved(
+    order: RestoreOrder, destination: Destination, seal: str, approve: Callable[[], Approval]
+) -> Approval | None:
+    """Return the yes to exactly this order, where it needs one; what is loaded needs none again."""
+    approval = approve() if order.needs_approval or destination.production else None
+    if approval is not None and approval.seal != seal:
+        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    return approval
 
 
 def _analyze(ctx: RestoreContext, target: Target) -> RestoreError | None:
@@ -230,7 +246,7 @@ def _cancel_long_waits(session: psycopg.Connection[dict[str, Any]], target: Targ
 
 
 def _load(
-    ctx: RestoreContext, order: RestoreOrder, manifest: Manifest, toc: Toc, tools: PostgresTools
+    ctx: RestoreContext, order: RestoreOrder, seal: str, manifest: Manifest, toc: Toc, tools: PostgresTools
 ) -> tuple[str, ...]:
     """Drop and make anew in one transaction; return what was written since the safety backup began, and given up."""
     target = Target(ctx.destination(order).connection, database=order.database)
@@ -256,6 +272,7 @@ def _load(
         said: list[str] = []
         # Once more: to fetch the archive may have taken hours.
         lost = check_unsaved(ctx, order, target.connection, entries)
+        keep_begun(ctx, order, seal)
         try:
             with _never_waiting_long(target, said, ctx.log):
                 ctx.runner.run(command, on_line=lambda text: said.extend(findings(text)))

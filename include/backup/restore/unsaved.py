@@ -8,6 +8,7 @@ from include.backup.connections import DatabaseConnection
 from include.backup.errors import RestoreRefusedError
 from include.backup.postgres.toc import TocEntry
 from include.backup.restore.context import RestoreContext
+from include.backup.restore.loaded import has_begun
 from include.backup.restore.order import RestoreOrder
 from include.backup.restore.target import shown
 from include.backup.restore.written import Written, began_anew, keep_written, read_written, written, written_since
@@ -32,10 +33,14 @@ def check_unsaved(
     before = read_written(ctx.store, order.restore_id, name=BEFORE_SAFETY)
     now = written(connection, order.database, tables=[entry for entry in entries if entry.desc == "TABLE"])
     found = unsaved(before, now)
+    changed = "nothing was changed"
+    if has_begun(ctx, order):
+        found = tuple(f"{item}, unless an earlier try has loaded it" for item in found)
+        changed = f"this try has changed nothing, and {order.backup_id} may be in place since the earlier one"
     if found and not order.gives_up_writes:
         raise RestoreRefusedError(
             f"written since the safety backup began, and in no copy: {shown(found)}; stop what writes there and "
-            "trigger a new run, or say give_up_writes; nothing was changed"
+            f"trigger a new run, or say give_up_writes; {changed}"
         )
     if found:
         ctx.log.warning("given up, since no copy has it: %s", "; ".join(found))
