@@ -11,7 +11,7 @@ from include.backup.cli.restoring import record_release
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.quarantine import quarantined, release
-from include.backup.quarantine.quarantine import as_document
+from include.backup.quarantine.quarantine import as_document, not_quarantined, others_records
 from include.backup.restore.target import check_database_name
 
 
@@ -22,11 +22,13 @@ def run(session: Session) -> int:
     connection = target_connection(session, session.source.connection)
     endpoint = replace(connection, dbname=arguments.database)
     items = quarantined(endpoint)
+    others = () if items else others_records(endpoint)
     document = {"database": arguments.database, "items": as_document(items)}
     rows = [(item.kind, item.name) for item in items]
-    lines = list(columns(("switched off", "name"), rows)) if items else [f"{arguments.database} is not quarantined"]
+    lines = list(columns(("switched off", "name"), rows)) if items else [not_quarantined(arguments.database, others)]
     if arguments.action == "show":
-        session.output.result("quarantine", {"action": "show", **document}, lines)
+        shown = {"action": "show", **document, "others_records": list(others)}
+        session.output.result("quarantine", shown, lines)
         return 0
     session.output.preview(lines)
     if items and not arguments.yes:
