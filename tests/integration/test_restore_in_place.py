@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from include.backup.approval import Approval
 from include.backup.archive.reader import ArchiveReader
-from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError, TargetFullError
+from include.backup.errors import ApprovalError, RestoreError, RestoreRefusedError, SourceLockedError, TargetFullError
 from include.backup.postgres.toc import read_toc
 from include.backup.process import Command, Completed, Runner
 from include.backup.restore.context import RestoreContext
@@ -23,6 +24,8 @@ from include.backup.restore.order import RestoreOrder, Strategy, record_key
 from include.backup.restore.plan import TOC_MEMBER
 from include.backup.restore.target import Target
 from include.backup.restore.work import back_up_target, check_afterwards
+from include.backup.steps import dump, upload
+from include.backup.steps.context import StepContext
 from include.local.stack import Stack
 from tests.support.command_line import Server
 from tests.support.restores import QUIET, EndsTheLock, Marks, RestoreLab, make_lab, yes
@@ -218,6 +221,29 @@ def test_what_was_written_since_the_safety_backup_began_is_lost_only_with_a_yes(
     assert told is not None
     assert told.facts["unsaved"] == list(report.unsaved)
     lab.do(SOURCE, "DROP SCHEMA other CASCADE; DROP TABLE public.queue")
+
+
+def test_only_what_the_safety_backup_has_not_read_counts_as_written(
+    lab: RestoreLab, backup_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(ctx: StepContext) -> None:
+        raise SourceLockedError("a backup of this source runs")
+
+    ctx = lab.context(SOURCE)
+    order, seal = lab.ordered(ctx, backup_id=backup_id, in_place=True)
+    elsewhere = replace(ctx, staging_root=tmp_path)
+    # The second leaves a dump, which the last one finds; so does the third, on another worker.
+    for row, step, worker in ((1, dump, ctx), (2, upload, ctx), (3, upload, elsewhere)):
+        with monkeypatch.context() as patched:
+            patched.setattr(step, "run", fail)
+            with pytest.raises(SourceLockedError):
+                back_up_target(worker, order)
+        change(lab, f"DELETE FROM app.feelings WHERE id = {row}")
+    for _ in range(2):
+        back_up_target(ctx, order)
+        change(lab, "UPDATE app.feelings SET owner = 7 WHERE id = 8")
+    with pytest.raises(RestoreRefusedError, match=r"no copy: app\.feelings \(0 new, 2 changed, 2 deleted rows\); stop"):
+        restore_in_place(ctx, order, seal, approve=lambda: yes(seal), progress=QUIET)
 
 
 def test_what_was_loaded_is_only_compared_after_a_kill_and_when_statistics_fail(

@@ -8,18 +8,31 @@ from include.backup.connections import DatabaseConnection
 from include.backup.errors import RestoreRefusedError
 from include.backup.postgres.toc import TocEntry
 from include.backup.restore.context import RestoreContext
+from include.backup.restore.destination import Destination
 from include.backup.restore.loaded import has_begun
-from include.backup.restore.order import RestoreOrder
+from include.backup.restore.order import RestoreOrder, record_key
+from include.backup.restore.safety import safety_context
 from include.backup.restore.target import shown
-from include.backup.restore.written import Written, began_anew, keep_written, read_written, written, written_since
+from include.backup.restore.written import Written, began_anew, counts_json, read_written, written, written_since
 
 BEFORE_SAFETY = "written-before-safety"
+NOTE_FILE = f"{BEFORE_SAFETY}.json"
 
 
-def note_before_safety(ctx: RestoreContext, order: RestoreOrder, connection: DatabaseConnection) -> None:
-    """Write down what each table has taken before its safety backup reads it; of several tries the first counts."""
-    where = (order.restore_id, connection, order.database)
-    keep_written(ctx.store, *where, encryption=ctx.encryption, name=BEFORE_SAFETY)
+def note_before_safety(ctx: RestoreContext, order: RestoreOrder, destination: Destination) -> None:
+    """Write down what each table has taken before its safety backup reads it.
+
+    It lies beside the dump, so that a try which finds one, on whatever worker, counts from that very dump.
+    """
+    steps = safety_context(ctx, destination)
+    if steps.manifest_is_stored():
+        return
+    steps.staging.make()
+    with steps.staging.locked():
+        if not steps.staging.dump.is_dir():
+            steps.staging.write(NOTE_FILE, counts_json(destination.connection, order.database))
+        note = steps.staging.need(NOTE_FILE, "dump")
+    ctx.store.replace(record_key(order.restore_id, BEFORE_SAFETY), note, encryption=ctx.encryption)
 
 
 def check_unsaved(

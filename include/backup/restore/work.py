@@ -72,7 +72,7 @@ def back_up_target(ctx: RestoreContext, order: RestoreOrder) -> dict[str, Any]:
     with target_lock(destination.connection, order.database, holder=ctx.holder) as session:
         expect_target(database_facts(session, order.database), order)
         if order.strategy is Strategy.IN_PLACE:
-            note_before_safety(ctx, order, destination.connection)
+            note_before_safety(ctx, order, destination)
         return take_safety_backup(ctx, destination)
 
 

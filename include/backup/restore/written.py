@@ -97,23 +97,21 @@ def began_anew(before: tuple[Written, ...], now: tuple[Written, ...]) -> tuple[s
     )
 
 
+def counts_json(connection: DatabaseConnection, database: str) -> bytes:
+    """Return what each table of a database has taken, as it is written down."""
+    return to_json(Counts(tables=written(connection, database)), format_version=FORMAT_VERSION)
+
+
 def keep_written(
-    store: ObjectStore,
-    restore_id: str,
-    connection: DatabaseConnection,
-    database: str,
-    *,
-    encryption: Encryption,
-    name: str = NAME,
+    store: ObjectStore, restore_id: str, connection: DatabaseConnection, database: str, *, encryption: Encryption
 ) -> None:
-    """Write down what a database had taken, such as when it came into its place; the first time counts.
+    """Write down what a database had taken when it came into its place; the first time counts.
 
     A later try may find it closed, and does not look.
     """
-    key = record_key(restore_id, name)
+    key = record_key(restore_id, NAME)
     if store.head(key) is None:
-        counts = Counts(tables=written(connection, database))
-        store.put_if_absent(key, to_json(counts, format_version=FORMAT_VERSION), encryption=encryption)
+        store.put_if_absent(key, counts_json(connection, database), encryption=encryption)
 
 
 def read_written(store: ObjectStore, restore_id: str, *, name: str = NAME) -> tuple[Written, ...]:
