@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
+from include.backup.cli.confirming import confirm
 from include.backup.cli.output import columns
 from include.backup.cli.restore import target_connection
 from include.backup.cli.restoring import record_release
 from include.backup.cli.session import Session
-from include.backup.errors import ParameterError
 from include.backup.quarantine import quarantined, release
 from include.backup.quarantine.quarantine import as_document, not_quarantined, others_records
 from include.backup.restore.target import check_database_name
@@ -32,17 +31,15 @@ def run(session: Session) -> int:
         return 0
     session.output.preview(lines)
     if items and not arguments.yes:
-        _confirm(arguments.database)
+        confirm(
+            "It will act on the world again. Type the database's name to go on",
+            word=arguments.database,
+            what="the database's name",
+            look="`show` to only look",
+            undone="released",
+        )
     report = release(endpoint)
     done = f"{arguments.database} is released: {len(report.items)} things act again"
     on_record = record_release(session, endpoint, report)
     session.output.result("quarantine", {"action": "release", **document, **report.to_dict(), **on_record}, [done])
     return 0
-
-
-def _confirm(database: str) -> None:
-    if not sys.stdin.isatty():
-        raise ParameterError("nobody can be asked here whether to go on; add --yes, or `show` to only look")
-    print("It will act on the world again. Type the database's name to go on: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != database:
-        raise ParameterError("that is not the database's name; nothing was released")

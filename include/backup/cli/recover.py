@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from include.backup.chain import user_name
+from include.backup.cli.confirming import confirm
 from include.backup.cli.output import columns
 from include.backup.cli.restoring import recorded
 from include.backup.cli.session import Session
-from include.backup.errors import ParameterError
 from include.backup.point_in_time.choose import Wanted
 from include.backup.point_in_time.evidence import record_recovery
 from include.backup.point_in_time.restore import PointInTimePlan, PointInTimeReport, plan_point_in_time
@@ -33,7 +32,7 @@ def run(session: Session) -> int:
             session.output.result("recover", {"dry_run": True, "preview": plan.to_dict()}, ())
         return 0
     if not arguments.yes:
-        _confirm(plan)
+        confirm("Type the new server's port to go on", word=plan.port, what="the port")
     with session.output.progress() as progress:
         total = sum(base.manifest.archive.size for base in plan.choice.bases)
         progress.phase("unpack", total, "bytes")
@@ -80,15 +79,6 @@ def _plan(session: Session, target: RecoveryTarget) -> PointInTimePlan:
         folder=arguments.folder.absolute(),
         port=arguments.port,
     )
-
-
-def _confirm(plan: PointInTimePlan) -> None:
-    """Ask for the port; raises ParameterError when nobody can be asked, or says something else."""
-    if not sys.stdin.isatty():
-        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
-    print("Type the new server's port to go on: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != str(plan.port):
-        raise ParameterError("that is not the port; nothing was changed")
 
 
 def _lines(report: PointInTimeReport) -> Iterator[str]:

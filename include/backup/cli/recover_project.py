@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 from include.backup.chain import user_name
+from include.backup.cli.confirming import confirm
 from include.backup.cli.restoring import recorded
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.point_in_time.evidence import record_recovery
-from include.backup.point_in_time.hosted import HostedPlan, plan_hosted, restore_hosted
+from include.backup.point_in_time.hosted import plan_hosted, restore_hosted
 from include.backup.point_in_time.target import RecoveryTarget
 
 DEADLINE_SECONDS = 6 * 3600.0
@@ -32,7 +31,8 @@ def recover_project(session: Session, target: RecoveryTarget) -> int:
                 session.output.result("recover", {"dry_run": True, "preview": plan.to_dict()}, ())
             return 0
         if not arguments.yes:
-            _confirm(plan)
+            question = "Everything after that time is lost. Type the project's ref to go on"
+            confirm(question, word=plan.project_ref, what="the project")
         report = restore_hosted(plan, project, deadline_seconds=DEADLINE_SECONDS, say=session.output.message)
 
     def record() -> None:
@@ -46,12 +46,3 @@ def recover_project(session: Session, target: RecoveryTarget) -> int:
     }
     session.output.result("recover", document, [report.line()])
     return 0
-
-
-def _confirm(plan: HostedPlan) -> None:
-    """Ask for the project; raises ParameterError when nobody can be asked, or says something else."""
-    if not sys.stdin.isatty():
-        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
-    print("Everything after that time is lost. Type the project's ref to go on: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != plan.project_ref:
-        raise ParameterError("that is not the project; nothing was changed")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any
 
+from include.backup.cli.confirming import confirm
 from include.backup.cli.output import columns
-from include.backup.cli.restoring import record_restore, restore_context
+from include.backup.cli.restoring import quarantine_lines, record_restore, restore_context
 from include.backup.cli.session import Session
 from include.backup.connection_spec import ConnectionSpec
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import ParameterError
 from include.backup.inventory import standing_of
-from include.backup.quarantine import release_command
 from include.backup.restore.order import Strategy
-from include.backup.restore.plan import Preview, RestoreRequest, plan_restore
+from include.backup.restore.plan import RestoreRequest, plan_restore
 from include.backup.restore.restore import RestoreReport, default_jobs, restore
 from include.backup.restore.target import Target
 
@@ -37,7 +36,7 @@ def run(session: Session) -> int:
             session.output.result("restore", {"dry_run": True, "preview": plan.preview.to_dict()}, ())
         return 0
     if not arguments.yes:
-        _confirm(plan.preview)
+        confirm("Type the name of the database to go on", word=plan.preview.target_database, what="the database's name")
     with session.output.progress() as progress:
         report = restore(
             plan,
@@ -104,15 +103,6 @@ def target_connection(session: Session, default: str) -> DatabaseConnection:
     return replace(DatabaseConnection.from_spec(spec), application_name=APPLICATION)
 
 
-def _confirm(preview: Preview) -> None:
-    """Ask for the database's name; raises ParameterError when nobody can be asked, or says something else."""
-    if not sys.stdin.isatty():
-        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
-    print("Type the name of the database to go on: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != preview.target_database:
-        raise ParameterError("that is not the database's name; nothing was changed")
-
-
 def _facts(report: RestoreReport) -> dict[str, Any]:
     return {
         "backup_id": report.backup_id,
@@ -127,8 +117,6 @@ def _facts(report: RestoreReport) -> dict[str, Any]:
 def _lines(report: RestoreReport, request: RestoreRequest) -> list[str]:
     lines = [report.line()]
     if report.quarantine is not None:
-        lines.append(report.quarantine.line())
-    if report.quarantine is not None and report.quarantine.items:
-        lines.append(f"release it with: {release_command(request.target.endpoint, source=request.manifest.source)}")
+        lines += quarantine_lines(report.quarantine, request.target.endpoint, source=request.manifest.source)
     rows = [[name, f"{seconds:.1f} s"] for name, seconds in report.durations.items()]
     return [*lines, *columns(("part", "took"), rows)]

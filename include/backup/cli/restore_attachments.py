@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 from include.backup.attachments.record import KIND
-from include.backup.attachments.restore import FilesPlan, chosen_files, plan_files, restore_files
+from include.backup.attachments.restore import chosen_files, plan_files, restore_files
 from include.backup.attachments.targets import BucketTarget, FileTarget, FolderTarget
 from include.backup.backup_id import parse_backup_id
+from include.backup.cli.confirming import confirm
 from include.backup.cli.restoring import record_done, restore_context
 from include.backup.cli.session import Session
 from include.backup.connections import StoreConnection
@@ -37,7 +37,7 @@ def run(session: Session) -> int:
             session.output.result("restore-attachments", {"dry_run": True, "preview": plan.to_dict()}, ())
         return 0
     if not arguments.yes:
-        _confirm(plan)
+        confirm(f"Type yes to write {len(plan.to_write)} files", word="yes", what="yes")
     with session.output.progress() as progress:
         progress.phase("files", sum(file.size for file in plan.to_write), "bytes")
         report = restore_files(plan, target, store=session.store, catalog=session.catalog, progress=progress.at)
@@ -103,12 +103,3 @@ def _is_production(session: Session) -> bool:
         return True  # the name is its, and nothing says that the server is another
     used = StoreConnection.from_spec(session.connection(session.arguments.connection or policy.connection))
     return used.endpoint_url == own.endpoint_url
-
-
-def _confirm(plan: FilesPlan) -> None:
-    """Ask for the word yes; raises ParameterError when nobody can be asked, or says something else."""
-    if not sys.stdin.isatty():
-        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
-    print(f"Type yes to write {len(plan.to_write)} files: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != "yes":
-        raise ParameterError("that is not yes; nothing was changed")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-
+from include.backup.cli.confirming import confirm
 from include.backup.cli.output import columns
 from include.backup.cli.restore import target_connection
-from include.backup.cli.restoring import record_restore, restore_context
+from include.backup.cli.restoring import quarantine_lines, record_restore, restore_context
 from include.backup.cli.session import Session
 from include.backup.errors import ParameterError
 from include.backup.hosted.plan import ProjectPlan, ProjectRequest, plan_project_restore
 from include.backup.hosted.restore import ProjectReport, restore_project
 from include.backup.inventory import standing_of
-from include.backup.quarantine import release_command
 from include.backup.restore.restore import default_jobs
 
 
@@ -26,7 +24,8 @@ def run(session: Session) -> int:
             session.output.result("restore-project", {"dry_run": True, "preview": plan.to_dict()}, ())
         return 0
     if not arguments.yes:
-        _confirm(plan)
+        host = plan.request.endpoint.host
+        confirm(f"Type the host ({host}) to go on", word=host, what="the host")
     with session.output.progress() as progress:
         report = restore_project(
             plan,
@@ -63,21 +62,9 @@ def _request(session: Session) -> ProjectRequest:
     )
 
 
-def _confirm(plan: ProjectPlan) -> None:
-    """Ask for the project's host; raises ParameterError when nobody can be asked, or says something else."""
-    if not sys.stdin.isatty():
-        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
-    host = plan.request.endpoint.host
-    print(f"Type the host ({host}) to go on: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != host:
-        raise ParameterError("that is not the host; nothing was changed")
-
-
 def _lines(report: ProjectReport, plan: ProjectPlan) -> list[str]:
-    lines = [report.line(), report.quarantine.line()]
-    if report.quarantine.items:
-        command = release_command(plan.request.endpoint, source=plan.request.manifest.source)
-        lines.append(f"release it with: {command}")
+    request = plan.request
+    lines = [report.line(), *quarantine_lines(report.quarantine, request.endpoint, source=request.manifest.source)]
     lines += [f"left out    {item.line()}" for item in report.left_out]
     rows = [[name, f"{seconds:.1f} s"] for name, seconds in report.durations.items()]
     return [*lines, *columns(("part", "took"), rows)]

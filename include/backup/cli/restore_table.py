@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from include.backup.chain import user_name
+from include.backup.cli.confirming import confirm
 from include.backup.cli.restore import target_connection
 from include.backup.cli.restoring import record_restore, restore_context
 from include.backup.cli.session import Session
-from include.backup.errors import ParameterError, RestoreRefusedError
+from include.backup.errors import RestoreRefusedError
 from include.backup.inventory import standing_of
 from include.backup.manifest import fingerprint
 from include.backup.restore.context import RestoreContext
@@ -60,7 +60,7 @@ def _carry_out(session: Session, work: TablesRestore, preview: TablesPreview) ->
     arguments, ctx, copy = session.arguments, restore_context(session), None
     if not list(preview.refusals()):
         if not arguments.yes:
-            _confirm(preview)
+            confirm(f"Type {preview.mode.value} to go on", word=preview.mode.value, what="the mode")
         if preview.mode is not Mode.BESIDE and not arguments.no_safety_copy:
             copy = _store_copy(session, ctx, work, preview)
     with session.output.progress() as progress:
@@ -113,12 +113,3 @@ def _request(session: Session) -> TablesRequest:
         lock_timeout_seconds=arguments.lock_timeout,
         jobs=arguments.jobs or default_jobs(),
     )
-
-
-def _confirm(preview: TablesPreview) -> None:
-    """Ask for the mode; raises ParameterError when nobody can be asked, or says something else."""
-    if not sys.stdin.isatty():
-        raise ParameterError("nobody can be asked here whether to go on; add --yes, or --dry-run to see the preview")
-    print(f"Type {preview.mode.value} to go on: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != preview.mode.value:
-        raise ParameterError("that is not the mode; nothing was changed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from include.backup.chain import new_run
@@ -11,7 +11,7 @@ from include.backup.cli.session import Session
 from include.backup.connections import DatabaseConnection
 from include.backup.errors import BackupError
 from include.backup.evidence import EventKind, open_ledger
-from include.backup.quarantine import ReleaseReport
+from include.backup.quarantine import QuarantineReport, ReleaseReport, release_command
 from include.backup.restore.context import RestoreContext
 from include.backup.restore.destination import place
 from include.backup.restore.order import make_restore_id
@@ -67,6 +67,13 @@ def record_done(session: Session, ctx: RestoreContext, facts: Mapping[str, Any])
         )
 
     return {"restore_id": ctx.restore_id, "recorded": recorded(session, append)}
+
+
+def quarantine_lines(report: QuarantineReport, endpoint: DatabaseConnection, *, source: str) -> Iterator[str]:
+    """Yield what a restored copy does not do by itself, and what lets it."""
+    yield report.line()
+    if report.items:
+        yield f"release it with: {release_command(endpoint, source=source)}"
 
 
 def record_release(session: Session, endpoint: DatabaseConnection, report: ReleaseReport) -> dict[str, Any]:
