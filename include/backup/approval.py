@@ -45,6 +45,11 @@ class Approval:
         """Return plain JSON."""
         return {**asdict(self), "approved_at": self.approved_at.isoformat()}
 
+    def require(self, seal: str) -> None:
+        """Raise ApprovalError unless the yes is to exactly the order of this seal."""
+        if self.seal != seal:
+            raise ApprovalError(f"the yes is about {self.seal} and the order is {seal}; nothing was changed")
+
 
 def seal_of(content: bytes) -> str:
     """Return by what a question and the work that it allows are matched."""

@@ -206,8 +206,7 @@ def _approved(ctx: RestoreContext, seal: str, approve: Callable[[], Approval], *
             raise
         ctx.log.warning("the names were changed before, by a yes that does not count any more: %s", error)
         return None
-    if approval.seal != seal:
-        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    approval.require(seal)
     return approval
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from include.backup.approval import Approval
-from include.backup.errors import ApprovalError, ParameterError, RestoreDiffersError, RestoreRefusedError
+from include.backup.errors import ParameterError, RestoreDiffersError, RestoreRefusedError
 from include.backup.evidence import EventKind
 from include.backup.inventory import standing_of
 from include.backup.manifest import fingerprint
@@ -147,8 +147,8 @@ def carry_out_tables(
     if order.dry_run:
         raise RestoreRefusedError(f"order {seal} only shows; nothing was changed")
     approval = approve() if order.needs_approval or destination.production else None
-    if approval is not None and approval.seal != seal:
-        raise ApprovalError(f"the yes is about {approval.seal} and the order is {seal}; nothing was changed")
+    if approval is not None:
+        approval.require(seal)
     if order.preview.mode is not Mode.BESIDE:
         require_safety_backup(ctx, destination, tables=tables_to_copy(order.preview))
     wish = TablesWish(
