@@ -71,13 +71,12 @@ class Board:
 
     def open_alerts(self) -> tuple[Alert, ...]:
         """Return the alerts of the last look, with what people said since."""
-        found = self._last()
-        return () if found is None else found.alerts
+        return self.last_look()[0]
 
-    def ended_alerts(self) -> tuple[Alert, ...]:
-        """Return the alerts that had ended by the last look, and of which nobody was told that."""
+    def last_look(self) -> tuple[tuple[Alert, ...], tuple[Alert, ...]]:
+        """Return the alerts of the last look, and those that had ended by then and that nobody was told of."""
         found = self._last()
-        return () if found is None else found.ended
+        return ((), ()) if found is None else (found.alerts, found.ended)
 
     def _last(self) -> OpenAlerts | None:
         try:

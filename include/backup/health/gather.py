@@ -6,7 +6,7 @@ proofs of those that a listed proof calls failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -16,11 +16,11 @@ from include.backup.connections import DatabaseConnection, StoreConnection
 from include.backup.copies.look import look_at_copies
 from include.backup.errors import ArchiveError, BackupError, StoreError, SupabaseError, WalRefusedError
 from include.backup.every_backup import every_backup
-from include.backup.health.board import Board, read_heartbeat
+from include.backup.health.board import Board, Heartbeat, read_heartbeat
 from include.backup.health.facts import AirflowFacts, BackupFact, DiskFact, HealthFacts, WalFacts
 from include.backup.health.finding import RowsBefore
 from include.backup.health.objects import archive_problem, evidence_problems
-from include.backup.health.use import grows_per_day
+from include.backup.health.use import Use, grows_per_day
 from include.backup.inventory import Standing, read_standing
 from include.backup.manifest import Manifest, read_manifest
 from include.backup.policy import Policy, SourcePolicy
@@ -57,32 +57,33 @@ def gather(ctx: GatherContext) -> HealthFacts:
     """Return the facts; what cannot be asked is a fact as well. Raises StoreError when the store does not answer."""
     catalog = every_backup(ctx.source, ctx.store)
     listed = [item for item in catalog.list() if item.archive and item.manifest]
+    board = Board(ctx.store, source=ctx.source.name, encryption=Encryption(algorithm=None))
+    beat = read_heartbeat(ctx.store, ctx.source.name)
     problems: dict[str, str] = {}
     proofs = newest_proofs(ctx.store, ctx.source.name)
     backups = tuple(
-        _with_proof(one, proofs.get(one.backup_id), catalog) for one in _backups(ctx, catalog, listed, problems)
+        _with_proof(one, proofs.get(one.backup_id), catalog) for one in _backups(ctx, catalog, listed, problems, beat)
     )
     unreachable = dict(ctx.unreachable)
     return HealthFacts(
         source=ctx.source.name,
         now=ctx.now,
         backups=backups,
-        rows_before=_rows_before(ctx),
+        rows_before=_rows_before(board),
         airflow=ctx.airflow,
         wal=_wal(ctx, unreachable),
-        disks=tuple(_disks(ctx, listed, unreachable)),
+        disks=tuple(_disks(ctx, board.uses(), listed, unreachable)),
         unreachable=unreachable,
         copies_missing=_copies(ctx, catalog),
         object_problems={**problems, **evidence_problems(ctx.store, ctx.source)},
         rejected_sources={name: str(error) for name, error in ctx.policy.rejected.items()},
-        ping_failure=_ping_failure(ctx),
+        ping_failure=_ping_failure(ctx, beat),
         left_slots={left.source: left.line() for left in left_sources(ctx.store, kept=_streaming(ctx.policy))},
     )
 
 
-def _rows_before(ctx: GatherContext) -> Mapping[str, RowsBefore]:
+def _rows_before(board: Board) -> Mapping[str, RowsBefore]:
     """Return what tables had before they lost rows, of the open alerts that nobody has acknowledged."""
-    board = Board(ctx.store, source=ctx.source.name, encryption=Encryption(algorithm=None))
     found: dict[str, RowsBefore] = {}
     for alert in board.open_alerts():
         lost = {f"{alert.subject}:{table}": before for table, before in alert.gone.items()}
@@ -93,9 +94,8 @@ def _rows_before(ctx: GatherContext) -> Mapping[str, RowsBefore]:
     return found
 
 
-def _ping_failure(ctx: GatherContext) -> str | None:
+def _ping_failure(ctx: GatherContext, beat: Heartbeat | None) -> str | None:
     """Return why the last look's request did not arrive; none is asked for any more when the policy has no ping."""
-    beat = read_heartbeat(ctx.store, ctx.source.name)
     wanted = ctx.source.health is not None and ctx.source.health.ping is not None
     return beat.ping_failure if beat is not None and wanted else None
 
@@ -106,7 +106,7 @@ def _streaming(policy: Policy) -> set[str]:
 
 
 def _backups(
-    ctx: GatherContext, catalog: Catalog, listed: list[ListedBackup], problems: dict[str, str]
+    ctx: GatherContext, catalog: Catalog, listed: list[ListedBackup], problems: dict[str, str], beat: Heartbeat | None
 ) -> Iterator[BackupFact]:
     by_tier: dict[str, list[ListedBackup]] = {}
     for item in listed:
@@ -115,7 +115,6 @@ def _backups(
         # The schema beside a weekly backup is none of the tier's own.
         if tier is None or tier.kind == parsed.kind:
             by_tier.setdefault(parsed.tier, []).append(item)
-    beat = read_heartbeat(ctx.store, ctx.source.name)
     for tier_name, items in by_tier.items():
         seen = [index for index, item in enumerate(items) if beat is not None and _stored_by(item, beat.at)]
         read = {*range(len(items))[-READ_PER_TIER:], *seen[-1:]}
@@ -221,9 +220,10 @@ def _provider_wal(ctx: GatherContext, unreachable: dict[str, str]) -> WalFacts |
     return None
 
 
-def _disks(ctx: GatherContext, listed: list[ListedBackup], unreachable: dict[str, str]) -> Iterator[DiskFact]:
+def _disks(
+    ctx: GatherContext, uses: Sequence[Use], listed: list[ListedBackup], unreachable: dict[str, str]
+) -> Iterator[DiskFact]:
     """Yield how full the budget is, and the source's disk where Supabase says it; no other source tells."""
-    uses = Board(ctx.store, source=ctx.source.name, encryption=Encryption(algorithm=None)).uses()
 
     def disk(name: str, used: int, size: int) -> DiskFact:
         return DiskFact(name=name, used=used, size=size, grows_per_day=grows_per_day(uses, name, used, now=ctx.now))

@@ -79,7 +79,7 @@ def look(
     look makes up for. People may be told twice, never not at all.
     """
     health = source.health or HealthPolicy()
-    before, untold = board.open_alerts(), board.ended_alerts()
+    before, untold = board.last_look()
     now = facts.now
     turn = advance(
         before, find(facts, source), board.acknowledgements(before), now=now, resend_after=health.resend_after
