@@ -12,6 +12,8 @@ from pathlib import Path
 from include.backup.errors import StagingBusyError, StagingError, StagingFullError, StagingMissingError
 
 ENOSPC = 28
+# With less a disk counts as full: tools do not always say so.
+FULL_DISK_BYTES = 1 << 18
 
 
 class Staging:

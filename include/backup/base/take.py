@@ -30,9 +30,10 @@ from include.backup.postgres.lock import source_lock
 from include.backup.postgres.replication import identify
 from include.backup.postgres.session import connect, query
 from include.backup.records import from_json, to_json
+from include.backup.staging import FULL_DISK_BYTES
 from include.backup.steps.compress import StagedMember
 from include.backup.steps.context import StepContext
-from include.backup.steps.dump import FULL_DISK_BYTES, extensions, folder_bytes, server_facts
+from include.backup.steps.dump import extensions, folder_bytes, server_facts
 from include.backup.steps.upload import MEBIBYTE, upload_plan
 from include.backup.wal.lsn import parse_lsn
 from include.backup.wal.segments import Segment

@@ -36,7 +36,7 @@ from include.backup.postgres import cluster, postmaster
 from include.backup.postgres.account import ServerError, usable_tools
 from include.backup.postgres.cluster import write_private
 from include.backup.postgres.server import PostgresServer, ServerSpec
-from include.backup.postgres.session import OUTPUT_SETTINGS, connect
+from include.backup.postgres.session import EVENT_TRIGGERS_SINCE, OUTPUT_SETTINGS, connect
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command, Runner
 from include.backup.restore.target import NO_SPACE
@@ -51,7 +51,6 @@ SOCKET_FOLDER = "s"
 WAL_FOLDER = "wal"
 LOG_FILE = "server.log"
 NOT_REACHED = "recovery ended before configured recovery target was reached"
-EVENT_TRIGGERS_SINCE = 17
 _TOLD = re.compile(r"(recovery stopping .*|last completed transaction was at log time .*|redo done at .*)$")
 _LANDED = """
 SELECT pg_catalog.pg_last_xact_replay_timestamp() AS last_commit,

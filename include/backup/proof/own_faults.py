@@ -16,6 +16,7 @@ import psycopg
 from include.backup.errors import CommandError, CommandKilledError, RestoreError, ScratchError
 from include.backup.process import Command, LineHandler, Runner
 from include.backup.proof.masking import without_row
+from include.backup.staging import FULL_DISK_BYTES
 
 _ERRORS = (
     psycopg.errors.AdminShutdown,
@@ -37,7 +38,6 @@ _MACHINE = (
 # Of a tool's lines those in which it speaks itself: the others show statements and rows, which may say anything.
 _SPEAKS = r"(?:pg_\w+: (?:error|detail): (?!Command was|Query was)|psql:|(?:ERROR|FATAL|PANIC|WARNING): )"
 _FAULT = re.compile(rf"(?:\w+ ended with exit code \d+: )?(?:{_SPEAKS}.*?(?:{_LOST}|{_MACHINE})|(?:{_LOST}))")
-_FULL_DISK_BYTES = 1 << 18
 _TO_DO = "free disk (or set BACKUP_SCRATCH_DIR to a larger one) and memory, look for a kill, then retry"
 
 
@@ -79,7 +79,7 @@ def run_on_scratch(runner: Runner, command: Command, *, folder: Path, on_line: L
         raise
     except CommandError:
         # pg_dump does not always say so: closing a compressed file may fail with "Success".
-        if failed or shutil.disk_usage(folder).free < _FULL_DISK_BYTES:
+        if failed or shutil.disk_usage(folder).free < FULL_DISK_BYTES:
             raise ScratchError(f"the scratch server or its disk failed under {command.name}; {_TO_DO}") from None
         raise
 

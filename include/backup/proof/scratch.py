@@ -17,6 +17,7 @@ from typing import Self
 from include.backup.errors import CommandError, CommandKilledError, ScratchError
 from include.backup.postgres.account import PASSABLE, ServerError, runtime_dir, scratch_user
 from include.backup.postgres.server import PostgresServer, ServerSpec
+from include.backup.postgres.session import EVENT_TRIGGERS_SINCE
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command, Runner
 from include.backup.proof.sandbox import Isolation, probe_isolation
@@ -27,9 +28,6 @@ ADMIN = "pulse_scratch_admin"
 LOADER = "pulse_restore_loader"
 PORT = 5432
 MIB = 1024 * 1024
-# Since then there are event triggers on login, and a setting to leave event triggers out. That of a role wins over
-# what the restored database says; without it, code of the source would run in each session of the superuser.
-EVENT_TRIGGERS_SINCE = 17
 PASSWORD_BYTES = 24
 CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -201,6 +199,8 @@ class ScratchServer:
             f"CREATE ROLE {LOADER} LOGIN BYPASSRLS PASSWORD '{self.loader.password}';\n"
             f"GRANT pg_read_all_data, pg_write_all_data TO {LOADER};\n"
         )
+        # Since then there are event triggers on login too. A role's setting wins over what the restored database says;
+        # without it, code of the source would run in each session of the superuser.
         if self._tools.major >= EVENT_TRIGGERS_SINCE:
             statements += (
                 f"ALTER ROLE {ADMIN} SET event_triggers = off; ALTER ROLE {LOADER} SET event_triggers = off;\n"

@@ -8,10 +8,11 @@ from typing import Any
 
 import psycopg
 
+from include.backup.postgres.session import EVENT_TRIGGERS_SINCE
+
 Session = psycopg.Connection[dict[str, Any]]
 # PostgreSQL's own functions by their names, and no others.
 OWN_FUNCTIONS = "SET search_path TO pg_catalog"
-_EVENT_TRIGGERS_SINCE = 170000
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def changing_definitions(session: Session) -> Iterator[None]:
         with search_path_of_copy(session):
             yield
         return
-    by_setting = session.info.server_version >= _EVENT_TRIGGERS_SINCE
+    by_setting = session.info.server_version // 10_000 >= EVENT_TRIGGERS_SINCE
     name, off = ("event_triggers", "off") if by_setting else ("session_replication_role", "replica")
     session.execute(f"SET {name} TO {off}")
     yield

@@ -18,11 +18,11 @@ from include.backup.postgres.commands import pattern, pg_dump_command, pg_dumpal
 from include.backup.postgres.lock import source_lock
 from include.backup.postgres.session import connect, effective_settings, query
 from include.backup.postgres.table_selection import TableSelection
-from include.backup.postgres.toc import read_toc
+from include.backup.postgres.toc import Toc, read_toc
 from include.backup.postgres.tools import PostgresTools
 from include.backup.process import Command
 from include.backup.records import from_json, to_json
-from include.backup.staging import full_disk_named, make_durable
+from include.backup.staging import FULL_DISK_BYTES, full_disk_named, make_durable
 from include.backup.steps.context import StepContext
 from include.backup.steps.preflight import selected_tables, tools_for
 
@@ -33,7 +33,6 @@ SCHEMA_KIND = "schema"
 FORMAT_VERSION = 1
 REWRITE_ATTEMPTS = 3
 PROGRESS_SECONDS = 10.0
-FULL_DISK_BYTES = 1 << 18
 _COPYING = "dumping contents of table"
 
 
@@ -129,7 +128,8 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
     _run(ctx, _pg_dump(ctx, tools, folder, server["encoding"], selection), on_line=progress.line)
     if watch is not None:
         watch.finish()
-    _check_selection(folder, selection)
+    toc = read_toc((folder / DATA_FOLDER / "toc.dat").read_bytes())
+    _check_selection(toc, selection)
     facts = DumpFacts(
         snapshot=SnapshotFacts(
             time=snapshot_time,
@@ -139,7 +139,7 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
         server=server_facts(connection, server),
         pg_dump_version=tools.version,
         session=effective_settings(connection),
-        extensions=tuple(_of_dump(folder, extensions(connection))),
+        extensions=tuple(_of_dump(toc, extensions(connection))),
         roles=tuple(roles["roles"]),
         role_passwords=roles["passwords_readable"],
         invalid_indexes=tuple(row["name"] for row in query(connection, "invalid_indexes")),
@@ -153,12 +153,11 @@ def _attempt(ctx: StepContext, connection: psycopg.Connection[dict[str, Any]]) -
     folder.rename(ctx.staging.dump)
 
 
-def _of_dump(folder: Path, found: Iterable[Extension]) -> Iterator[Extension]:
+def _of_dump(toc: Toc, found: Iterable[Extension]) -> Iterator[Extension]:
     """Yield the extensions of the dump: one that was made after its snapshot is not in it.
 
     It does not name plpgsql, which every new database has.
     """
-    toc = read_toc((folder / DATA_FOLDER / "toc.dat").read_bytes())
     dumped = {"plpgsql", *(entry.tag for entry in toc.entries if entry.desc == "EXTENSION")}
     return (extension for extension in found if extension.name in dumped)
 
@@ -179,11 +178,11 @@ def _selection_options(selection: TableSelection | None) -> tuple[str, ...]:
     return ("--no-blobs", *left_out)
 
 
-def _check_selection(folder: Path, selection: TableSelection | None) -> None:
+def _check_selection(toc: Toc, selection: TableSelection | None) -> None:
     """Raise TableRewrittenError when a table was dropped, renamed or made while pg_dump took its snapshot."""
     if selection is None:
         return
-    changes = list(selection.differences(read_toc((folder / DATA_FOLDER / "toc.dat").read_bytes())))
+    changes = list(selection.differences(toc))
     if changes:
         raise TableRewrittenError(f"{'; '.join(changes[:10])} while the dump began")
 
