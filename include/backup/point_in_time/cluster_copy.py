@@ -36,8 +36,8 @@ from include.backup.postgres import cluster, postmaster
 from include.backup.postgres.account import ServerError, usable_tools
 from include.backup.postgres.cluster import write_private
 from include.backup.postgres.server import PostgresServer, ServerSpec
-from include.backup.postgres.session import EVENT_TRIGGERS_SINCE, OUTPUT_SETTINGS, connect
-from include.backup.postgres.tools import PostgresTools
+from include.backup.postgres.session import OUTPUT_SETTINGS, connect
+from include.backup.postgres.tools import EVENT_TRIGGERS_SINCE, PostgresTools
 from include.backup.process import Command, Runner
 from include.backup.restore.target import NO_SPACE
 from include.backup.store import ObjectStore

@@ -41,8 +41,6 @@ OUTPUT_SETTINGS: Mapping[str, str] = MappingProxyType(
     }
 )
 TRANSACTION_TIMEOUT_SINCE = 17
-# A superuser may switch the event triggers of a session off by a setting of their own.
-EVENT_TRIGGERS_SINCE = 17
 # Those that change the bytes of COPY; the manifest records what was in force.
 TEXT_SETTINGS = (
     "TimeZone",

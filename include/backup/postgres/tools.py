@@ -17,6 +17,8 @@ from include.backup.process import minimal_environment
 
 DISTRIBUTION_PATTERNS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 SERVER_PROGRAMS = ("initdb", "postgres", "pg_ctl")
+# A superuser may leave the event triggers of a session out by a setting of their own.
+EVENT_TRIGGERS_SINCE = 17
 VERSION = re.compile(r"\(PostgreSQL\) (?P<version>(?P<major>\d+)(?:\.\d+|(?:beta|rc|devel)\d*)?)")
 VERSION_TIMEOUT_SECONDS = 30
 

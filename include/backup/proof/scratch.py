@@ -17,8 +17,7 @@ from typing import Self
 from include.backup.errors import CommandError, CommandKilledError, ScratchError
 from include.backup.postgres.account import PASSABLE, ServerError, runtime_dir, scratch_user
 from include.backup.postgres.server import PostgresServer, ServerSpec
-from include.backup.postgres.session import EVENT_TRIGGERS_SINCE
-from include.backup.postgres.tools import PostgresTools
+from include.backup.postgres.tools import EVENT_TRIGGERS_SINCE, PostgresTools
 from include.backup.process import Command, Runner
 from include.backup.proof.sandbox import Isolation, probe_isolation
 from include.backup.proof.scratch_lease import DATA_FOLDER, Lease, reap_scratch, release_stand_in, remove_scratch

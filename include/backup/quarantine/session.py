@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from include.backup.postgres.session import EVENT_TRIGGERS_SINCE
+from include.backup.postgres.tools import EVENT_TRIGGERS_SINCE
 
 Session = psycopg.Connection[dict[str, Any]]
 # PostgreSQL's own functions by their names, and no others.
